@@ -1,0 +1,271 @@
+"""An event: what one webhook body says, typed and untouched."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+from msgspec.structs import force_setattr
+
+from .decoding import FAULTS, Decoder, decode_object
+from .errors import PayloadError
+from .models.alert import Alert
+from .models.base import Model, unite
+from .models.call import Call, CallAnalysis
+from .models.chat import Chat
+from .models.outcome import (
+    CallFailure,
+    Destination,
+    Transfer,
+    failure_of,
+    is_voicemail,
+    transfer_of,
+)
+
+# Which subject a known event carries; the first one that is there counts.
+SUBJECTS: dict[str, tuple[str, ...]] = {
+    "call_started": ("call",),
+    "call_ended": ("call",),
+    "call_analyzed": ("call",),
+    "transcript_updated": ("call", "chat"),
+    "transfer_started": ("call",),
+    "transfer_bridged": ("call",),
+    "transfer_cancelled": ("call",),
+    "transfer_ended": ("call",),
+    "chat_started": ("chat",),
+    "chat_ended": ("chat",),
+    "chat_analyzed": ("chat",),
+    "alert_triggered": ("alert",),
+    "alert_resolved": ("alert",),
+    "agent_transfer": ("call",),
+    "voicemail_detected": ("call",),
+    "call_error": ("call",),
+}
+
+# Events whose answer is used: they reach a handler, not the signals.
+INBOUND_TYPES = frozenset({"call_inbound", "chat_inbound"})
+
+_ONCE_PER_SESSION = frozenset(
+    {
+        "call_started",
+        "call_ended",
+        "call_analyzed",
+        "chat_started",
+        "chat_ended",
+        "chat_analyzed",
+        "agent_transfer",
+        "voicemail_detected",
+        "call_error",
+    }
+)
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """One event, immutable.
+
+    ``id`` is equal for every repeat of an event and differs between events: use it as an
+    idempotency key downstream. ``type`` is Retell's name of the event. ``received_at``
+    is aware UTC. ``attempt`` counts this receiver's runs from 1, ``revision`` is 0 for
+    the first version of an event. ``synthetic`` events were made by a backfill. ``raw``
+    holds the exact bytes that were signed.
+    """
+
+    id: str
+    type: str
+    call: Call | None = None
+    chat: Chat | None = None
+    alert: Alert | None = None
+    transfer: Transfer | None = None
+    error: CallFailure | None = None
+    voicemail: bool = False
+    received_at: datetime
+    attempt: int = 1
+    revision: int = 0
+    synthetic: bool = False
+    raw: bytes
+
+    @cached_property
+    def payload(self) -> dict[str, Any]:
+        """The whole body as a dict, parsed on first use; it never raises.
+
+        Halves of surrogate pairs are U+FFFD, numbers out of range None.
+        """
+        return decode_object(self.raw)
+
+    @property
+    def session_id(self) -> str | None:
+        """The call's or chat's id."""
+        return _session_id(self.call, self.chat, type(self))
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.type[:60]!a} {self.id}>"
+
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        return [("type", self.type[:60]), ("id", self.id)]
+
+
+class CallEvent(Event, frozen=True, kw_only=True, dict=True):
+    """An event of a call: ``call`` is always there. Annotate your handlers with it."""
+
+    call: Call
+
+
+class ChatEvent(Event, frozen=True, kw_only=True, dict=True):
+    """An event of a chat: ``chat`` is always there."""
+
+    chat: Chat
+
+
+class AlertEvent(Event, frozen=True, kw_only=True, dict=True):
+    """An event of an alert rule: ``alert`` is always there."""
+
+    alert: Alert
+
+
+_EVENT_CLASSES: dict[str, type[Event]] = {
+    "call": CallEvent,
+    "chat": ChatEvent,
+    "alert": AlertEvent,
+}
+
+
+_SUBJECT_WORDS = {
+    "call": "a 'call' object with a 'call_id'",
+    "chat": "a 'chat' object with a 'chat_id'",
+    "alert": "an 'alert' object",
+}
+
+
+class _Envelope(Model, frozen=True, kw_only=True):
+    """A body. What stands beside the subject is Retell's or an older guide's way."""
+
+    event: str
+    call: Call | None = None
+    chat: Chat | None = None
+    alert: Alert | None = None
+    transcript_with_tool_calls: Raw = Raw()
+    transfer_destination: str | Destination | None = None
+    transfer_option: dict[str, Any] | None = None
+    transfer_number: str | None = None
+    disconnection_reason: str | None = None
+    end_reason: str | None = None
+    call_analysis: CallAnalysis | None = None
+    error: str | dict[str, Any] | None = None
+    error_code: str | int | None = None
+    error_message: str | None = None
+
+
+_BESIDE_CALL = (
+    "transfer_number",
+    "disconnection_reason",
+    "end_reason",
+    "call_analysis",
+    "error",
+    "error_code",
+    "error_message",
+)
+_ENVELOPE: Decoder[_Envelope] = Decoder(_Envelope)
+
+
+def parse_event(body: bytes, *, received_at: datetime | None = None) -> Event:
+    """Read a webhook body.
+
+    ``received_at`` is an aware datetime, now by default. Raises ``PayloadError`` where
+    the body is not a JSON object with a string ``event``, or where a known event lacks
+    its subject: a call or chat with a non-empty string id, or an alert.
+    """
+    envelope = _decode(body)
+    type_, call, chat = envelope.event, envelope.call, envelope.chat
+    event_class = _event_class(envelope)
+    if call is not None:
+        _lift_into_call(envelope, call)
+    if chat is not None and _is_sent(envelope.transcript_with_tool_calls):
+        force_setattr(chat, "_transcript_with_tool_calls", envelope.transcript_with_tool_calls)
+    return event_class(
+        id=event_id(dedupe_key(type_, _session_id(call, chat, event_class), body)),
+        type=type_,
+        call=call,
+        chat=chat,
+        alert=envelope.alert,
+        transfer=transfer_of(type_, call, envelope.transfer_destination, envelope.transfer_option),
+        error=failure_of(type_, call),
+        voicemail=is_voicemail(type_, call),
+        received_at=received_at or datetime.now(timezone.utc),
+        raw=body,
+    )
+
+
+def dedupe_key(type_: str, session_id: str | None, body: bytes) -> bytes:
+    """The digest under which two deliveries are the same event.
+
+    Of type and session for what comes once per call or chat, of the body for all else.
+    """
+    once = type_ in _ONCE_PER_SESSION and session_id is not None
+    return hashlib.sha256(msgspec.json.encode((type_, session_id)) if once else body).digest()
+
+
+def event_id(key: bytes) -> str:
+    """An event's id, made of its dedupe key."""
+    return f"evt_{key[:16].hex()}"
+
+
+def _decode(body: bytes) -> _Envelope:
+    try:
+        envelope = _ENVELOPE.decode(body)
+    except RecursionError:
+        raise PayloadError("The body is nested too deeply.") from None
+    except FAULTS:
+        raise PayloadError("The body is not JSON.") from None
+    if envelope is None:
+        raise PayloadError("The body is not a JSON object with a string in 'event'.")
+    return envelope
+
+
+def _event_class(envelope: _Envelope) -> type[Event]:
+    required = SUBJECTS.get(envelope.event)
+    present = {
+        "call": envelope.call is not None and envelope.call.call_id != "",
+        "chat": envelope.chat is not None and envelope.chat.chat_id != "",
+        "alert": envelope.alert is not None,
+    }
+    for subject in required or _EVENT_CLASSES:
+        if present[subject]:
+            return _EVENT_CLASSES[subject]
+    if required is None:
+        return Event
+    missing = " or ".join(_SUBJECT_WORDS[subject] for subject in required)
+    raise PayloadError(f"{envelope.event} needs {missing}.")
+
+
+def _lift_into_call(envelope: _Envelope, call: Call) -> None:
+    """Move what stands beside the call to where readers look for it."""
+    for name in _BESIDE_CALL:
+        value = getattr(envelope, name)
+        if value is not None and getattr(call, name) is None:
+            force_setattr(call, name, value)
+    unite(call, "disconnection_reason", "end_reason")
+    if envelope.event == "transcript_updated":
+        sources = (
+            envelope.transcript_with_tool_calls,
+            call._transcript_with_tool_calls,
+            call._transcript_object,
+        )
+        items = next((raw for raw in sources if _is_sent(raw)), Raw())
+        force_setattr(call, "_transcript_with_tool_calls", items)
+
+
+def _is_sent(raw: Raw) -> bool:
+    return raw not in (Raw(), Raw(b"null"))
+
+
+def _session_id(call: Call | None, chat: Chat | None, event_class: type[Event]) -> str | None:
+    if chat is not None and (call is None or event_class is ChatEvent):
+        return chat.chat_id
+    return call.call_id if call is not None else None

@@ -1,0 +1,118 @@
+"""Who hears a signal, in which order, and under which name.
+
+A receiver's identity is ``module:qualname``, or the name it was given. It outlives the
+process, so that what one process began another can go on with.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import warnings
+import weakref
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any
+
+from blinker import ANY, Signal
+
+Receiver = Callable[..., Any]
+
+
+class ReceiverNames:
+    """The names that a blueprint's receivers were given with ``name=``."""
+
+    def __init__(self) -> None:
+        # The receiver is kept so that its id is never another's.
+        self._names: dict[tuple[str, Hashable], tuple[str, Receiver]] = {}
+
+    def give(self, signal: Signal, receiver: Receiver, name: str) -> None:
+        self._names[_signal_name(signal), _key(receiver)] = (name, receiver)
+
+    def get(self, signal: Signal, receiver: Receiver) -> str | None:
+        named = self._names.get((_signal_name(signal), _key(receiver)))
+        return named and named[0]
+
+
+def connected(signal: Signal, sender: Any, names: ReceiverNames) -> list[tuple[str, Receiver]]:
+    """Identity and receiver of all who hear ``sender`` on ``signal``, in order of connection."""
+    if not signal.receivers:
+        return []
+    hearing = {_key(receiver): receiver for receiver in signal.receivers_for(sender)}
+    result: dict[str, Receiver] = {}
+    for reference in list(signal.receivers.values()):
+        receiver = reference() if isinstance(reference, weakref.ref) else reference
+        if receiver is None or _key(receiver) not in hearing:
+            continue
+        base = identity = names.get(signal, receiver) or identity_of(receiver)
+        count = 1
+        while identity in result:
+            count += 1
+            identity = f"{base}#{count}"
+        result[identity] = receiver
+    return list(result.items())
+
+
+def identity_of(receiver: Receiver) -> str:
+    """``module:qualname``; a partial counts as its function, an object as its class."""
+    named: Any = receiver
+    while isinstance(named, functools.partial):
+        named = named.func
+    if not hasattr(named, "__qualname__"):
+        named = type(named)
+    return f"{_module_name(named.__module__ or 'builtins')}:{named.__qualname__}"
+
+
+def warn_of_fragile_receivers(signal: Signal) -> None:
+    """Warn, as they are connected, of receivers that will be lost or confused."""
+    signal.receiver_connected.connect(_on_connected, weak=False)
+
+
+def _on_connected(signal: Signal, *, receiver: Receiver, sender: Any, weak: bool) -> None:
+    identity = identity_of(receiver)
+    if weak and ("<locals>" in identity or "<lambda>" in identity):
+        _warn(
+            f"{identity} is held weakly by {_signal_name(signal)} and gone as soon as the "
+            "function around it returns. Connect it with connect_via(retell), with "
+            "@retell.on(…), or define it at module level."
+        )
+    names = getattr(sender, "receiver_names", ReceiverNames())
+    name = names.get(signal, receiver) or identity
+    others = [
+        other
+        for other, candidate in connected(signal, sender, names)
+        if _key(candidate) != _key(receiver) and other == name
+    ]
+    if sender is not ANY and others:
+        _warn(
+            f"{_signal_name(signal)} has two receivers called {identity}; which of them is "
+            f"{identity}#2 depends on the order of connection. Give each a name of its own: "
+            f'@retell.on("{_signal_name(signal)}", name="…").'
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=5)
+
+
+def _module_name(module: str) -> str:
+    """``__main__`` under the name that it has when it is imported."""
+    if module != "__main__":
+        return module
+    main = sys.modules["__main__"]
+    if spec := getattr(main, "__spec__", None):
+        return str(spec.name).removesuffix(".__main__")
+    file = getattr(main, "__file__", None)
+    return Path(file).stem if file else module
+
+
+def _signal_name(signal: Signal) -> str:
+    return str(getattr(signal, "name", "a signal"))
+
+
+def _key(receiver: Receiver) -> Hashable:
+    """Equal for the same receiver; a bound method is a new object each time it is read."""
+    if inspect.ismethod(receiver):
+        return id(receiver.__func__), id(receiver.__self__)
+    return id(receiver)

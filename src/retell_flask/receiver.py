@@ -1,0 +1,138 @@
+"""A request's header and body to a ``Receipt``. Knows nothing of Flask's requests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from .errors import PayloadError, SignatureError
+from .events import INBOUND_TYPES, Event, parse_event
+from .settings import Settings
+from .signatures import Scheme, Verified, read_header
+
+
+class Rejection(Exception):
+    """A request that is not accepted, and the HTTP answer to it.
+
+    ``reason`` and ``hint`` are for the log and for ``webhook_rejected``, ``error`` is all
+    that the sender is told.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        error: str,
+        *,
+        hint: str = "",
+        skew_ms: int | None = None,
+    ) -> None:
+        super().__init__(error)
+        self.status = status
+        self.reason = reason
+        self.error = error
+        self.hint = hint
+        self.skew_ms = skew_ms
+
+
+@dataclass(frozen=True)
+class Request:
+    """What arrived. ``read(limit)`` returns the body, or its first ``limit`` bytes."""
+
+    header: str | None
+    declared_length: int | None
+    read: Callable[[int], bytes]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """An event that was accepted, and how it was signed."""
+
+    event: Event
+    verified: Verified
+
+
+_HINTS = {
+    "missing": "Retell signs every webhook: this request came from elsewhere, or a proxy "
+    "dropped the X-Retell-Signature header.",
+    "malformed": "A proxy changed the X-Retell-Signature header, or this request is not Retell's.",
+    "stale": "Its timestamp is {skew_s:.0f} s from this machine's clock: is the clock right? "
+    "A recorded request cannot be sent again.",
+    "mismatch": "Is the configured key the one with the webhook badge, and does any proxy "
+    "or middleware change the body?",
+}
+_CONSUMED = (
+    "The body was empty although its Content-Length is not: the sender went away, or "
+    "something read it before, such as a before_request that reads request.form."
+)
+
+
+def receive(request: Request, settings: Settings, schemes: Iterable[Scheme]) -> Receipt:
+    """Verify and parse an event. Raises ``Rejection``."""
+    body, verified = authenticate(request, settings, schemes)
+    try:
+        event = parse_event(body)
+    except PayloadError as error:
+        raise Rejection(400, "invalid", str(error)) from None
+    if event.type in INBOUND_TYPES and verified.scheme != "timestamped":
+        # Nothing stops a repeat there, so the scheme has to.
+        raise _unsigned(SignatureError("mismatch"))
+    return Receipt(event, verified)
+
+
+def authenticate(
+    request: Request, settings: Settings, schemes: Iterable[Scheme]
+) -> tuple[bytes, Verified]:
+    """The body of a rightly signed request. Raises ``Rejection``.
+
+    A hopeless header is refused before the body is read, and so is a body that says it
+    is too long.
+    """
+    try:
+        claim = read_header(
+            request.header,
+            schemes=schemes,
+            tolerance_ms=settings.tolerance_ms,
+            now_ms=time.time_ns() // 1_000_000,
+        )
+    except SignatureError as error:
+        raise _unsigned(error) from None
+    body = _read(request, settings.max_body)
+    try:
+        return body, claim.check(body, settings.api_key, settings.webhook_secret)
+    except SignatureError as error:
+        raise _unsigned(error) from None
+
+
+def _read(request: Request, limit: int) -> bytes:
+    declared = request.declared_length or 0
+    if declared > limit:
+        raise too_large(limit)
+    # One byte more than allowed tells a body of the limit from one that was cut there.
+    body = request.read(limit + 1)
+    if len(body) > limit:
+        raise too_large(limit)
+    if len(body) < declared:
+        raise truncated(_CONSUMED if not body else "")
+    return body
+
+
+def too_large(limit: int) -> Rejection:
+    """The body is longer than ``limit`` bytes."""
+    return Rejection(413, "too_large", f"Body is longer than {limit} bytes")
+
+
+def truncated(hint: str = "") -> Rejection:
+    """The body ended before its Content-Length."""
+    return Rejection(400, "truncated", "Body is shorter than its Content-Length", hint=hint)
+
+
+def _unsigned(error: SignatureError) -> Rejection:
+    return Rejection(
+        401,
+        error.reason,
+        "Invalid signature",
+        hint=_HINTS[error.reason].format(skew_s=(error.skew_ms or 0) / 1000),
+        skew_ms=error.skew_ms,
+    )

@@ -1,0 +1,150 @@
+"""The signals, and which of them an event fires.
+
+Sender is always the ``RetellBlueprint`` that received the event, ``event`` the keyword
+of every signal but those about the receiving itself. Receivers take ``**extra``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from blinker import Namespace, Signal
+
+from .events import SUBJECTS, Event
+
+_namespace = Namespace()
+
+call_started: Signal = _namespace.signal(
+    "call_started",
+    """A call connected. Never sent for calls that do not connect. Keyword ``event``.""",
+)
+call_ended: Signal = _namespace.signal(
+    "call_ended",
+    """A call completed, was transferred, failed, or did not connect; everything but the
+    analysis is known. Keyword ``event``.""",
+)
+call_analyzed: Signal = _namespace.signal(
+    "call_analyzed",
+    """The analysis of a call is there (``event.call.analysis``). It may arrive before
+    ``call_ended`` and for some calls that did not connect never. Keyword ``event``.""",
+)
+transcript_updated: Signal = _namespace.signal(
+    "transcript_updated",
+    """A turn of a running call or chat: a snapshot of the whole transcript so far, in
+    ``event.call.transcript_with_tool_calls``. Opt-in at Retell. Keyword ``event``.""",
+)
+transfer_started: Signal = _namespace.signal(
+    "transfer_started",
+    """A transfer begins (``event.transfer``). Opt-in at Retell. Keyword ``event``.""",
+)
+transfer_bridged: Signal = _namespace.signal(
+    "transfer_bridged",
+    """A transfer was bridged. Opt-in at Retell. Keyword ``event``.""",
+)
+transfer_cancelled: Signal = _namespace.signal(
+    "transfer_cancelled",
+    """A transfer was cancelled or did not connect. Opt-in at Retell. Keyword ``event``.""",
+)
+transfer_ended: Signal = _namespace.signal(
+    "transfer_ended",
+    """The leg of a transfer ended. Opt-in at Retell. Keyword ``event``.""",
+)
+chat_started: Signal = _namespace.signal("chat_started", """A chat began. Keyword ``event``.""")
+chat_ended: Signal = _namespace.signal(
+    "chat_ended", """A chat completed or failed. Keyword ``event``."""
+)
+chat_analyzed: Signal = _namespace.signal(
+    "chat_analyzed",
+    """The analysis of a chat is there (``event.chat.analysis``). Keyword ``event``.""",
+)
+alert_triggered: Signal = _namespace.signal(
+    "alert_triggered",
+    """An alert rule opened an incident (``event.alert``). Retell sends it once and never
+    repeats it. Keyword ``event``.""",
+)
+alert_resolved: Signal = _namespace.signal(
+    "alert_resolved",
+    """The incident of an alert rule is over. Sent once, never repeated. Keyword
+    ``event``.""",
+)
+agent_transfer: Signal = _namespace.signal(
+    "agent_transfer",
+    """The agent hands a call over (``event.transfer``): with ``transfer_started``, or with
+    a ``call_ended`` of reason ``call_transfer``. Keyword ``event``.""",
+)
+voicemail_detected: Signal = _namespace.signal(
+    "voicemail_detected",
+    """A voicemail answered: with a ``call_ended`` of reason ``voicemail_reached``, or a
+    ``call_analyzed`` with ``in_voicemail``. Keyword ``event``.""",
+)
+call_error: Signal = _namespace.signal(
+    "call_error",
+    """A call failed or was not connected (``event.error``): with a ``call_ended`` of status
+    ``error`` or ``not_connected``. Keyword ``event``.""",
+)
+event_received: Signal = _namespace.signal(
+    "event_received",
+    """Every event, known or not, before its own signal. Keyword ``event``.""",
+)
+unknown_event: Signal = _namespace.signal(
+    "unknown_event",
+    """An event of a type that this version does not know. Keyword ``event``.""",
+)
+event_revised: Signal = _namespace.signal(
+    "event_revised",
+    """Another version of an event that was delivered before, ``event.revision`` 1 and up;
+    it fires no signal of its type again. Needs an inbox. Keyword ``event``.""",
+)
+webhook_rejected: Signal = _namespace.signal(
+    "webhook_rejected",
+    """A request was refused with 400, 401 or 413. Keywords ``status``, ``reason``,
+    ``skew_ms`` (milliseconds, for ``stale``) and ``remote_addr``. Sent at once; what a
+    receiver raises is logged.""",
+)
+delivery_failed: Signal = _namespace.signal(
+    "delivery_failed",
+    """A receiver raised and will be tried again. Keywords ``event``, ``receiver`` (its
+    identity), ``error``, ``attempt`` and ``retry_at`` (aware UTC; None where Retell
+    decides). Sent at once; what a receiver raises is logged.""",
+)
+delivery_dead: Signal = _namespace.signal(
+    "delivery_dead",
+    """A receiver failed for the last time. Keywords ``event``, ``receiver``, ``error`` and
+    ``attempt``. Needs an inbox. Sent at once; what a receiver raises is logged.""",
+)
+
+SIGNALS: dict[str, Signal] = dict(_namespace)
+
+_CARRIES: tuple[tuple[str, Signal, Callable[[Any], bool]], ...] = (
+    ("transfer_started", agent_transfer, lambda _: True),
+    (
+        "call_ended",
+        agent_transfer,
+        lambda event: event.call.disconnection_reason == "call_transfer",
+    ),
+    (
+        "call_ended",
+        voicemail_detected,
+        lambda event: event.call.disconnection_reason == "voicemail_reached",
+    ),
+    (
+        "call_analyzed",
+        voicemail_detected,
+        lambda event: event.call.analysis is not None and event.call.analysis.in_voicemail,
+    ),
+    (
+        "call_ended",
+        call_error,
+        lambda event: event.call.call_status in ("error", "not_connected"),
+    ),
+)
+
+
+def signals_for(event: Event) -> list[Signal]:
+    """The signals that an event fires, in order."""
+    if event.revision:
+        return [event_received, event_revised]
+    own = SIGNALS[event.type] if event.type in SUBJECTS else unknown_event
+    outcomes = [s for type_, s, carries in _CARRIES if type_ == event.type and carries(event)]
+    return [event_received, own, *outcomes]
