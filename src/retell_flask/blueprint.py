@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from blinker import Signal
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Flask, Request, Response, request
 from flask.sansio.app import App
+from flask.sansio.blueprints import BlueprintSetupState
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.wsgi import get_content_length
 
-from .delivery import deliver, report
+from .delivery import Deliverer
 from .errors import ConfigurationError
-from .events import INBOUND_TYPES
-from .identity import Receiver, ReceiverNames, connected
-from .receiver import Receipt, Rejection, Request, authenticate, receive, too_large, truncated
+from .events import INBOUND_TYPES, Event
+from .identity import Receiver, ReceiverNames, connected, signal_name
+from .receiver import Incoming, Rejection, authenticate, receive, too_large, truncated
 from .settings import Settings, read_settings
 from .signals import SIGNALS, webhook_rejected
 from .signatures import HEADER, OWN_SCHEME
@@ -26,17 +29,25 @@ _logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Receiver)
 
+_HEADER_VARIABLE = "HTTP_" + HEADER.upper().replace("-", "_")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-_FUNCTION_METHODS = ("POST", "PUT", "PATCH", "GET", "DELETE")
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """What one blueprint keeps on one app, in ``app.extensions["retell"][name]``."""
 
-    blueprint: RetellBlueprint = field(repr=False)
+    app: Flask
+    blueprint: RetellBlueprint
     url_prefix: str
     settings: Settings
+    deliverer: Deliverer
+
+
+class _Route(NamedTuple):
+    rule: str
+    endpoint: str
+    methods: tuple[str, ...]
+    view: Callable[..., Response]
 
 
 class RetellBlueprint(Blueprint):
@@ -64,11 +75,8 @@ class RetellBlueprint(Blueprint):
         super().__init__(name, __name__, url_prefix=url_prefix)
         self.config_prefix: str = config_prefix
         self.receiver_names: ReceiverNames = ReceiverNames()
-        own: dict[str, Any] = {"strict_slashes": False, "provide_automatic_options": False}
-        self.add_url_rule("/", "webhook", self._webhook, methods=_METHODS, **own)
-        self.add_url_rule("/inbound", "inbound", self._inbound, methods=_METHODS, **own)
-        self.add_url_rule("/functions/<name>", "function", self._function, methods=_METHODS, **own)
-        self.add_url_rule("/health", "health", self._health, methods=_METHODS, **own)
+        for route in _ROUTES:
+            self.record(functools.partial(_add_route, route))
 
     def on(self, *signals: str | Signal, name: str | None = None) -> Callable[[F], F]:
         """Connect the decorated function to ``signals``, given by name or as they are.
@@ -86,7 +94,9 @@ class RetellBlueprint(Blueprint):
             for signal in wanted if name is not None else ():
                 others = connected(signal, self, self.receiver_names)
                 if any(identity == name and other != receiver for identity, other in others):
-                    raise ValueError(f"{_name(signal)} has a receiver named {name!r} already.")
+                    raise ValueError(
+                        f"{signal_name(signal)} has a receiver named {name!r} already."
+                    )
             for signal in wanted:
                 if name is not None:
                     self.receiver_names.give(signal, receiver, name)
@@ -112,105 +122,134 @@ class RetellBlueprint(Blueprint):
                     f"Two RetellBlueprints on this app answer below {url_prefix!r}. Give "
                     f"{self.name!r} a url_prefix of its own."
                 )
-        super().register(app, options)
-        states[self.name] = State(self, url_prefix, settings)
-
-    def _webhook(self) -> Response:
-        return self._answer(("POST",), self._receive)
-
-    def _inbound(self) -> Response:
-        return self._answer(("POST",), self._receive_inbound)
-
-    def _function(self, name: str) -> Response:  # noqa: ARG002
-        return self._answer(_FUNCTION_METHODS, self._call_function)
-
-    def _health(self) -> Response:
-        return self._answer(("GET", "HEAD"), lambda: _json(200, '{"status": "ok"}'))
-
-    def _answer(self, methods: tuple[str, ...], view: Callable[[], Response]) -> Response:
-        """Answers are returned and never raised, so that no error handler rewrites them."""
-        if request.method not in methods:
-            response = _error(405, "Method not allowed")
-            response.headers["Allow"] = ", ".join(methods)
-            return response
+        flask_app = cast("Flask", app)
+        deliverer = Deliverer(flask_app, self, self.receiver_names)
+        states[self.name] = State(flask_app, self, url_prefix, settings, deliverer)
         try:
-            return view()
-        except Rejection as rejection:
-            return self._reject(rejection)
-
-    def _receive(self) -> Response:
-        settings = self._settings()
-        receipt = receive(_request(), settings, settings.signature_schemes)
-        if receipt.event.type in INBOUND_TYPES:
-            return _answer_inbound(receipt)
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        outcomes = deliver(app, self, receipt.event, self.receiver_names)
-        if any(outcome.failed for outcome in outcomes):
-            return _error(500, "Receiver failed")
-        return _json(200, '{"received": true}')
-
-    def _receive_inbound(self) -> Response:
-        receipt = receive(_request(), self._settings(), OWN_SCHEME)
-        if receipt.event.type not in INBOUND_TYPES:
-            types = " and ".join(sorted(INBOUND_TYPES))
-            raise Rejection(400, "invalid", f"Only {types} are answered here")
-        return _answer_inbound(receipt)
-
-    def _call_function(self) -> Response:
-        authenticate(_request(), self._settings(), OWN_SCHEME)
-        return _error(404, "No such function")
-
-    def _settings(self) -> Settings:
-        state: State = current_app.extensions["retell"][self.name]
-        return state.settings
-
-    def _reject(self, rejection: Rejection) -> Response:
-        about = {
-            "status": rejection.status,
-            "reason": rejection.reason,
-            "skew_ms": rejection.skew_ms,
-            "remote_addr": request.remote_addr,
-        }
-        _logger.warning(
-            "Webhook refused with %s (%s). %s",
-            rejection.status,
-            rejection.reason,
-            rejection.hint or rejection.error,
-            extra={f"retell_{key}": value for key, value in about.items()},
-        )
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        report(app, webhook_rejected, self, self.receiver_names, **about)
-        return _error(rejection.status, rejection.error)
+            super().register(app, options)
+        except BaseException:
+            del states[self.name]
+            raise
 
 
-def _request() -> Request:
-    return Request(
-        header=request.headers.get(HEADER),
-        declared_length=request.content_length,
-        read=_read_body,
+def _add_route(route: _Route, setup: BlueprintSetupState) -> None:
+    state: State = setup.app.extensions["retell"][setup.blueprint.name]
+
+    @functools.wraps(route.view)
+    def view(**values: str) -> Response:
+        return _answer(state, route, **values)
+
+    setup.add_url_rule(
+        route.rule,
+        route.endpoint,
+        view,
+        methods=_METHODS,
+        strict_slashes=False,
+        provide_automatic_options=False,
     )
 
 
-def _read_body(limit: int) -> bytes:
-    request.max_content_length = limit
+def _answer(state: State, route: _Route, **values: str) -> Response:
+    """Answers are returned and never raised, so that no error handler rewrites them."""
+    # The object behind the proxy, since each look through it costs a microsecond.
+    received = request._get_current_object()  # type: ignore[attr-defined]
+    if received.method not in route.methods:
+        response = _error(state, 405, "Method not allowed")
+        response.headers["Allow"] = ", ".join(route.methods)
+        return response
     try:
-        return request.get_data()
+        return route.view(state, _incoming(received), **values)
+    except Rejection as rejection:
+        return _reject(state, rejection, received.remote_addr)
+
+
+def _receive(state: State, incoming: Incoming) -> Response:
+    event = receive(incoming, state.settings, state.settings.signature_schemes)
+    if event.type in INBOUND_TYPES:
+        return _answer_inbound(state, event)
+    outcomes = state.deliverer.deliver(event)
+    if any(outcome.failed for outcome in outcomes):
+        return _error(state, 500, "Receiver failed")
+    return _json(state, 200, b'{"received": true}')
+
+
+def _receive_inbound(state: State, incoming: Incoming) -> Response:
+    event = receive(incoming, state.settings, OWN_SCHEME)
+    if event.type not in INBOUND_TYPES:
+        types = " and ".join(sorted(INBOUND_TYPES))
+        raise Rejection(400, "invalid", f"Only {types} are answered here.")
+    return _answer_inbound(state, event)
+
+
+def _call_function(state: State, incoming: Incoming, name: str) -> Response:  # noqa: ARG001
+    authenticate(incoming, state.settings, OWN_SCHEME)
+    return _error(state, 404, "No such function")
+
+
+def _say_ok(state: State, _: Incoming) -> Response:
+    return _json(state, 200, b'{"status": "ok"}')
+
+
+def _reject(state: State, rejection: Rejection, remote_addr: str | None) -> Response:
+    about = {
+        "status": rejection.status,
+        "reason": rejection.reason,
+        "skew_ms": rejection.skew_ms,
+        "remote_addr": remote_addr,
+    }
+    _logger.warning(
+        "Webhook refused with %s (%s). %s",
+        rejection.status,
+        rejection.reason,
+        rejection.hint or rejection.error,
+        extra={f"retell_{key}": value for key, value in about.items()},
+    )
+    state.deliverer.report(webhook_rejected, **about)
+    return _error(state, rejection.status, rejection.error)
+
+
+def _incoming(received: Request) -> Incoming:
+    length = get_content_length(received.environ)
+    return Incoming(
+        header=received.environ.get(_HEADER_VARIABLE),
+        declared_length=length,
+        read=functools.partial(_read_body, received, length),
+    )
+
+
+def _read_body(received: Request, length: int | None, limit: int) -> bytes:
+    try:
+        if length is None or "stream" in vars(received):
+            # Chunked, or somebody has read before us: what was cached is still there.
+            received.max_content_length = limit
+            return received.get_data()
+        return _read_stream(received.environ, length)
     except RequestEntityTooLarge:
         raise too_large(limit - 1) from None
     except (ClientDisconnected, OSError):
         raise truncated() from None
 
 
-def _answer_inbound(receipt: Receipt) -> Response:
-    return _json(200, json.dumps({receipt.event.type: {}}))
+def _read_stream(environ: dict[str, Any], length: int) -> bytes:
+    """All of the body in as few copies as the server allows, left in place for others."""
+    source = environ["wsgi.input"]
+    body: bytes = source.read(length)
+    while len(body) < length and (more := source.read(length - len(body))):
+        body += more
+    environ["wsgi.input"] = io.BytesIO(body)
+    return body
 
 
-def _json(status: int, body: str) -> Response:
-    return current_app.response_class(body, status, content_type="application/json")
+def _answer_inbound(state: State, event: Event) -> Response:
+    return _json(state, 200, json.dumps({event.type: {}}).encode())
 
 
-def _error(status: int, error: str) -> Response:
-    return _json(status, json.dumps({"error": error}))
+def _error(state: State, status: int, error: str) -> Response:
+    return _json(state, status, json.dumps({"error": error}).encode())
+
+
+def _json(state: State, status: int, body: bytes) -> Response:
+    return state.app.response_class(body, status, content_type="application/json")
 
 
 def _signal(signal: str | Signal) -> Signal:
@@ -221,5 +260,14 @@ def _signal(signal: str | Signal) -> Signal:
     return SIGNALS[signal]
 
 
-def _name(signal: Signal) -> str:
-    return str(getattr(signal, "name", "The signal"))
+_ROUTES = (
+    _Route("/", "webhook", ("POST",), _receive),
+    _Route("/inbound", "inbound", ("POST",), _receive_inbound),
+    _Route(
+        "/functions/<name>",
+        "function",
+        ("POST", "PUT", "PATCH", "GET", "DELETE"),
+        _call_function,
+    ),
+    _Route("/health", "health", ("GET", "HEAD"), _say_ok),
+)

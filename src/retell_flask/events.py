@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime, timezone
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -68,14 +68,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One event, immutable.
 
     ``id`` is equal for every repeat of an event and differs between events: use it as an
-    idempotency key downstream. ``type`` is Retell's name of the event. ``received_at``
-    is aware UTC. ``attempt`` counts this receiver's runs from 1, ``revision`` is 0 for
-    the first version of an event. ``synthetic`` events were made by a backfill. ``raw``
-    holds the exact bytes that were signed.
+    idempotency key downstream. ``type`` is Retell's name of the event, ``session_id`` the
+    id of its call or chat. ``received_at`` is aware UTC. ``attempt`` counts this
+    receiver's runs from 1, ``revision`` is 0 for the first version of an event.
+    ``synthetic`` events were made by a backfill. ``raw`` holds the exact bytes that were
+    signed.
     """
 
     id: str
     type: str
+    session_id: str | None = None
     call: Call | None = None
     chat: Chat | None = None
     alert: Alert | None = None
@@ -95,11 +97,6 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         Halves of surrogate pairs are U+FFFD, numbers out of range None.
         """
         return decode_object(self.raw)
-
-    @property
-    def session_id(self) -> str | None:
-        """The call's or chat's id."""
-        return _session_id(self.call, self.chat, type(self))
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -129,17 +126,16 @@ class AlertEvent(Event, frozen=True, kw_only=True, dict=True):
     alert: Alert
 
 
-_EVENT_CLASSES: dict[str, type[Event]] = {
-    "call": CallEvent,
-    "chat": ChatEvent,
-    "alert": AlertEvent,
-}
+class _Subject(NamedTuple):
+    event_class: type[Event]
+    id_field: str | None
+    description: str
 
 
-_SUBJECT_WORDS = {
-    "call": "a 'call' object with a 'call_id'",
-    "chat": "a 'chat' object with a 'chat_id'",
-    "alert": "an 'alert' object",
+_SUBJECTS = {
+    "call": _Subject(CallEvent, "call_id", "a 'call' object with a 'call_id'"),
+    "chat": _Subject(ChatEvent, "chat_id", "a 'chat' object with a 'chat_id'"),
+    "alert": _Subject(AlertEvent, None, "an 'alert' object"),
 }
 
 
@@ -182,15 +178,16 @@ def parse_event(body: bytes, *, received_at: datetime | None = None) -> Event:
     its subject: a call or chat with a non-empty string id, or an alert.
     """
     envelope = _decode(body)
+    event_class, session_id = _subject(envelope)
     type_, call, chat = envelope.event, envelope.call, envelope.chat
-    event_class = _event_class(envelope)
     if call is not None:
         _lift_into_call(envelope, call)
     if chat is not None and _is_sent(envelope.transcript_with_tool_calls):
         force_setattr(chat, "_transcript_with_tool_calls", envelope.transcript_with_tool_calls)
     return event_class(
-        id=event_id(dedupe_key(type_, _session_id(call, chat, event_class), body)),
+        id=event_id(dedupe_key(type_, session_id, body)),
         type=type_,
+        session_id=session_id,
         call=call,
         chat=chat,
         alert=envelope.alert,
@@ -228,19 +225,20 @@ def _decode(body: bytes) -> _Envelope:
     return envelope
 
 
-def _event_class(envelope: _Envelope) -> type[Event]:
+def _subject(envelope: _Envelope) -> tuple[type[Event], str | None]:
+    """The class of the event, and the id of its call or chat."""
     required = SUBJECTS.get(envelope.event)
-    present = {
-        "call": envelope.call is not None and envelope.call.call_id != "",
-        "chat": envelope.chat is not None and envelope.chat.chat_id != "",
-        "alert": envelope.alert is not None,
-    }
-    for subject in required or _EVENT_CLASSES:
-        if present[subject]:
-            return _EVENT_CLASSES[subject]
+    for name in required or _SUBJECTS:
+        subject, sent = _SUBJECTS[name], getattr(envelope, name)
+        if sent is None:
+            continue
+        if subject.id_field is None:
+            return subject.event_class, None
+        if session_id := getattr(sent, subject.id_field):
+            return subject.event_class, session_id
     if required is None:
-        return Event
-    missing = " or ".join(_SUBJECT_WORDS[subject] for subject in required)
+        return Event, None
+    missing = " or ".join(_SUBJECTS[name].description for name in required)
     raise PayloadError(f"{envelope.event} needs {missing}.")
 
 
@@ -250,7 +248,7 @@ def _lift_into_call(envelope: _Envelope, call: Call) -> None:
         value = getattr(envelope, name)
         if value is not None and getattr(call, name) is None:
             force_setattr(call, name, value)
-    unite(call, "disconnection_reason", "end_reason")
+            unite(call, "disconnection_reason", "end_reason")
     if envelope.event == "transcript_updated":
         sources = (
             envelope.transcript_with_tool_calls,
@@ -263,9 +261,3 @@ def _lift_into_call(envelope: _Envelope, call: Call) -> None:
 
 def _is_sent(raw: Raw) -> bool:
     return raw not in (Raw(), Raw(b"null"))
-
-
-def _session_id(call: Call | None, chat: Chat | None, event_class: type[Event]) -> str | None:
-    if chat is not None and (call is None or event_class is ChatEvent):
-        return chat.chat_id
-    return call.call_id if call is not None else None

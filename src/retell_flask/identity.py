@@ -11,7 +11,7 @@ import inspect
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,30 +28,43 @@ class ReceiverNames:
         self._names: dict[tuple[str, Hashable], tuple[str, Receiver]] = {}
 
     def give(self, signal: Signal, receiver: Receiver, name: str) -> None:
-        self._names[_signal_name(signal), _key(receiver)] = (name, receiver)
+        self._names[signal_name(signal), _key(receiver)] = (name, receiver)
 
     def get(self, signal: Signal, receiver: Receiver) -> str | None:
-        named = self._names.get((_signal_name(signal), _key(receiver)))
+        if not self._names:
+            return None
+        named = self._names.get((signal_name(signal), _key(receiver)))
         return named and named[0]
 
 
 def connected(signal: Signal, sender: Any, names: ReceiverNames) -> list[tuple[str, Receiver]]:
-    """Identity and receiver of all who hear ``sender`` on ``signal``, in order of connection."""
-    if not signal.receivers:
+    """Identity and receiver of all who hear ``sender`` on ``signal``, in order of connection.
+
+    Nobody hears a muted signal.
+    """
+    if not signal.receivers or signal.is_muted:
         return []
-    hearing = {_key(receiver): receiver for receiver in signal.receivers_for(sender)}
+    hearing = list(signal.receivers_for(sender))
+    if len(hearing) > 1:  # rarely: most signals have one receiver
+        order = {_key(receiver): n for n, receiver in enumerate(_all_receivers(signal))}
+        hearing.sort(key=lambda receiver: order.get(_key(receiver), len(order)))
     result: dict[str, Receiver] = {}
-    for reference in list(signal.receivers.values()):
-        receiver = reference() if isinstance(reference, weakref.ref) else reference
-        if receiver is None or _key(receiver) not in hearing:
-            continue
+    for receiver in hearing:
         base = identity = names.get(signal, receiver) or identity_of(receiver)
-        count = 1
+        number = 1
         while identity in result:
-            count += 1
-            identity = f"{base}#{count}"
+            number += 1
+            identity = f"{base}#{number}"
         result[identity] = receiver
     return list(result.items())
+
+
+def _all_receivers(signal: Signal) -> Iterator[Receiver]:
+    """In order of connection, which ``receivers_for`` does not keep."""
+    for reference in list(signal.receivers.values()):
+        receiver = reference() if isinstance(reference, weakref.ref) else reference
+        if receiver is not None:
+            yield receiver
 
 
 def identity_of(receiver: Receiver) -> str:
@@ -73,22 +86,20 @@ def _on_connected(signal: Signal, *, receiver: Receiver, sender: Any, weak: bool
     identity = identity_of(receiver)
     if weak and ("<locals>" in identity or "<lambda>" in identity):
         _warn(
-            f"{identity} is held weakly by {_signal_name(signal)} and gone as soon as the "
+            f"{identity} is held weakly by {signal_name(signal)} and gone as soon as the "
             "function around it returns. Connect it with connect_via(retell), with "
             "@retell.on(…), or define it at module level."
         )
+    if sender is ANY:
+        return
     names = getattr(sender, "receiver_names", ReceiverNames())
     name = names.get(signal, receiver) or identity
-    others = [
-        other
-        for other, candidate in connected(signal, sender, names)
-        if _key(candidate) != _key(receiver) and other == name
-    ]
-    if sender is not ANY and others:
+    own = _key(receiver)
+    if any(other == name and _key(r) != own for other, r in connected(signal, sender, names)):
         _warn(
-            f"{_signal_name(signal)} has two receivers called {identity}; which of them is "
-            f"{identity}#2 depends on the order of connection. Give each a name of its own: "
-            f'@retell.on("{_signal_name(signal)}", name="…").'
+            f"{signal_name(signal)} has two receivers called {name}; which of them is "
+            f"{name}#2 depends on the order of connection. Give each a name of its own: "
+            f'@retell.on("{signal_name(signal)}", name="…").'
         )
 
 
@@ -107,7 +118,8 @@ def _module_name(module: str) -> str:
     return Path(file).stem if file else module
 
 
-def _signal_name(signal: Signal) -> str:
+def signal_name(signal: Signal) -> str:
+    """The name under which hosts know a signal."""
     return str(getattr(signal, "name", "a signal"))
 
 

@@ -1,10 +1,10 @@
-"""A request's header and body to a ``Receipt``. Knows nothing of Flask's requests."""
+"""A request's header and body to an event. Knows nothing of Flask's requests."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import PayloadError, SignatureError
 from .events import INBOUND_TYPES, Event, parse_event
@@ -36,21 +36,12 @@ class Rejection(Exception):
         self.skew_ms = skew_ms
 
 
-@dataclass(frozen=True)
-class Request:
+class Incoming(NamedTuple):
     """What arrived. ``read(limit)`` returns the body, or its first ``limit`` bytes."""
 
     header: str | None
     declared_length: int | None
     read: Callable[[int], bytes]
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """An event that was accepted, and how it was signed."""
-
-    event: Event
-    verified: Verified
 
 
 _HINTS = {
@@ -68,9 +59,9 @@ _CONSUMED = (
 )
 
 
-def receive(request: Request, settings: Settings, schemes: Iterable[Scheme]) -> Receipt:
+def receive(incoming: Incoming, settings: Settings, schemes: Iterable[Scheme]) -> Event:
     """Verify and parse an event. Raises ``Rejection``."""
-    body, verified = authenticate(request, settings, schemes)
+    body, verified = authenticate(incoming, settings, schemes)
     try:
         event = parse_event(body)
     except PayloadError as error:
@@ -78,11 +69,11 @@ def receive(request: Request, settings: Settings, schemes: Iterable[Scheme]) -> 
     if event.type in INBOUND_TYPES and verified.scheme != "timestamped":
         # Nothing stops a repeat there, so the scheme has to.
         raise _unsigned(SignatureError("mismatch"))
-    return Receipt(event, verified)
+    return event
 
 
 def authenticate(
-    request: Request, settings: Settings, schemes: Iterable[Scheme]
+    incoming: Incoming, settings: Settings, schemes: Iterable[Scheme]
 ) -> tuple[bytes, Verified]:
     """The body of a rightly signed request. Raises ``Rejection``.
 
@@ -91,26 +82,26 @@ def authenticate(
     """
     try:
         claim = read_header(
-            request.header,
+            incoming.header,
             schemes=schemes,
             tolerance_ms=settings.tolerance_ms,
             now_ms=time.time_ns() // 1_000_000,
         )
     except SignatureError as error:
         raise _unsigned(error) from None
-    body = _read(request, settings.max_body)
+    body = _read(incoming, settings.max_body)
     try:
         return body, claim.check(body, settings.api_key, settings.webhook_secret)
     except SignatureError as error:
         raise _unsigned(error) from None
 
 
-def _read(request: Request, limit: int) -> bytes:
-    declared = request.declared_length or 0
+def _read(incoming: Incoming, limit: int) -> bytes:
+    declared = incoming.declared_length or 0
     if declared > limit:
         raise too_large(limit)
     # One byte more than allowed tells a body of the limit from one that was cut there.
-    body = request.read(limit + 1)
+    body = incoming.read(limit + 1)
     if len(body) > limit:
         raise too_large(limit)
     if len(body) < declared:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, cast
 
 from .errors import ConfigurationError
@@ -38,7 +39,7 @@ class Settings:
     inbox_url: None
     dispatch: str
 
-    @property
+    @cached_property
     def tolerance_ms(self) -> int:
         return self.signature_tolerance // timedelta(milliseconds=1)
 

@@ -12,6 +12,7 @@ from typing import Any
 from blinker import Namespace, Signal
 
 from .events import SUBJECTS, Event
+from .identity import warn_of_fragile_receivers
 
 _namespace = Namespace()
 
@@ -116,29 +117,20 @@ delivery_dead: Signal = _namespace.signal(
 
 SIGNALS: dict[str, Signal] = dict(_namespace)
 
-_CARRIES: tuple[tuple[str, Signal, Callable[[Any], bool]], ...] = (
-    ("transfer_started", agent_transfer, lambda _: True),
-    (
-        "call_ended",
-        agent_transfer,
-        lambda event: event.call.disconnection_reason == "call_transfer",
-    ),
-    (
-        "call_ended",
-        voicemail_detected,
-        lambda event: event.call.disconnection_reason == "voicemail_reached",
-    ),
-    (
-        "call_analyzed",
-        voicemail_detected,
-        lambda event: event.call.analysis is not None and event.call.analysis.in_voicemail,
-    ),
-    (
-        "call_ended",
-        call_error,
-        lambda event: event.call.call_status in ("error", "not_connected"),
-    ),
-)
+_CARRIES: dict[str, list[tuple[Signal, Callable[[Any], bool]]]] = {
+    "transfer_started": [(agent_transfer, lambda _: True)],
+    "call_ended": [
+        (agent_transfer, lambda event: event.call.disconnection_reason == "call_transfer"),
+        (voicemail_detected, lambda event: event.call.disconnection_reason == "voicemail_reached"),
+        (call_error, lambda event: event.call.call_status in ("error", "not_connected")),
+    ],
+    "call_analyzed": [
+        (
+            voicemail_detected,
+            lambda event: bool(event.call.analysis and event.call.analysis.in_voicemail),
+        ),
+    ],
+}
 
 
 def signals_for(event: Event) -> list[Signal]:
@@ -146,5 +138,9 @@ def signals_for(event: Event) -> list[Signal]:
     if event.revision:
         return [event_received, event_revised]
     own = SIGNALS[event.type] if event.type in SUBJECTS else unknown_event
-    outcomes = [s for type_, s, carries in _CARRIES if type_ == event.type and carries(event)]
+    outcomes = [signal for signal, carries in _CARRIES.get(event.type, ()) if carries(event)]
     return [event_received, own, *outcomes]
+
+
+for _signal in SIGNALS.values():
+    warn_of_fragile_receivers(_signal)

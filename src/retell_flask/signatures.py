@@ -14,8 +14,7 @@ import hmac
 import re
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .errors import SignatureError
 
@@ -30,8 +29,7 @@ _TIMESTAMPED = re.compile(r"v=(0|[1-9][0-9]{0,15}),d=([0-9a-f]{64})")
 _PLAIN = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True)
-class Verified:
+class Verified(NamedTuple):
     """Which scheme and which key a signature was made with.
 
     ``key_index`` counts through ``keys`` and then ``secrets``. ``timestamp_ms`` is the
@@ -43,8 +41,7 @@ class Verified:
     timestamp_ms: int | None
 
 
-@dataclass(frozen=True, repr=False)
-class SignatureClaim:
+class SignatureClaim(NamedTuple):
     """A well-formed, timely header whose digest has not been compared yet.
 
     Apart from ``verify`` so that a request with a hopeless header is refused before its
@@ -54,6 +51,9 @@ class SignatureClaim:
     scheme: Scheme
     timestamp: bytes
     digest: bytes
+
+    def __repr__(self) -> str:
+        return f"<SignatureClaim {self.scheme}>"
 
     def check(self, body: bytes, keys: Sequence[bytes], secrets: Sequence[bytes] = ()) -> Verified:
         """Compare the digest under every key that the scheme allows.

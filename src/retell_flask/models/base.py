@@ -44,12 +44,13 @@ def span(milliseconds: int | None) -> timedelta | None:
         return None
 
 
-def unite(model: Model, *names: str) -> None:
-    """Give fields that mean the same the first value that any of them has.
+def unite(model: Model, name: str, older_name: str) -> None:
+    """Give two fields that mean the same the value that either of them has.
 
     Only for a model that nobody else has seen yet.
     """
-    values = (getattr(model, name) for name in names)
-    value = next((value for value in values if value is not None), None)
-    for name in names:
-        force_setattr(model, name, value)
+    value, older_value = getattr(model, name), getattr(model, older_name)
+    if value is None:
+        force_setattr(model, name, older_value)
+    elif older_value != value:
+        force_setattr(model, older_name, value)

@@ -113,47 +113,32 @@ class Call(Model, frozen=True, kw_only=True, dict=True):
     ``error…`` are older still, and best read as ``event.transfer`` and ``event.error``.
     """
 
+    # In the order in which Retell sends them: that is where msgspec looks first.
     call_id: str
     call_type: str | None = None
-    call_status: str | None = None
+    access_token: str | None = None
     agent_id: str | None = None
+    agent_version: int | None = None
     agent_name: str | None = None
     agent_tag: str | None = None
-    agent_version: int | None = None
-    direction: str | None = None
-    from_number: str | None = None
-    to_number: str | None = None
-    access_token: str | None = None
-    start_timestamp: int | None = None
-    end_timestamp: int | None = None
-    transfer_end_timestamp: int | None = None
-    duration_ms: int | None = None
-    disconnection_reason: str | None = None
-    end_reason: str | None = None
-    transcript: str | None = None
-    recording_url: str | None = None
-    recording_multi_channel_url: str | None = None
-    scrubbed_recording_url: str | None = None
-    scrubbed_recording_multi_channel_url: str | None = None
-    public_log_url: str | None = None
-    knowledge_base_retrieved_contents_url: str | None = None
-    metadata: dict[str, Any] | None = None
     retell_llm_dynamic_variables: dict[str, str] | None = None
+    metadata: dict[str, Any] | None = None
     collected_dynamic_variables: dict[str, str] | None = None
     custom_sip_headers: dict[str, str] | None = None
     data_storage_setting: str | None = None
     opt_in_signed_url: bool | None = None
+    call_status: str | None = None
+    start_timestamp: int | None = None
+    from_number: str | None = None
+    to_number: str | None = None
+    direction: str | None = None
     telephony_identifier: TelephonyIdentifier | None = None
+    end_timestamp: int | None = None
+    duration_ms: int | None = None
+    disconnection_reason: str | None = None
     transfer_destination: str | None = None
-    call_analysis: CallAnalysis | None = None
-    call_cost: CallCost | None = None
-    latency: Latency | None = None
-    llm_token_usage: LlmTokenUsage | None = None
-    transfer_number: str | None = None
-    error: str | dict[str, Any] | None = None
-    error_code: str | int | None = None
-    error_message: str | None = None
-
+    transfer_end_timestamp: int | None = None
+    transcript: str | None = None
     _transcript_object: Raw = field(default=Raw(), name="transcript_object")
     _transcript_with_tool_calls: Raw = field(default=Raw(), name="transcript_with_tool_calls")
     _pre_session: Raw = field(default=Raw(), name="pre_session_transcript_with_tool_calls")
@@ -165,6 +150,22 @@ class Call(Model, frozen=True, kw_only=True, dict=True):
     _scrubbed_post_session: Raw = field(
         default=Raw(), name="scrubbed_post_session_transcript_with_tool_calls"
     )
+    recording_url: str | None = None
+    recording_multi_channel_url: str | None = None
+    scrubbed_recording_url: str | None = None
+    scrubbed_recording_multi_channel_url: str | None = None
+    public_log_url: str | None = None
+    knowledge_base_retrieved_contents_url: str | None = None
+    latency: Latency | None = None
+    call_cost: CallCost | None = None
+    llm_token_usage: LlmTokenUsage | None = None
+    call_analysis: CallAnalysis | None = None
+
+    end_reason: str | None = None
+    transfer_number: str | None = None
+    error: str | dict[str, Any] | None = None
+    error_code: str | int | None = None
+    error_message: str | None = None
 
     def __post_init__(self) -> None:
         unite(self, "disconnection_reason", "end_reason")
