@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+
+from retell_flask import Event, RetellBlueprint
+from support import Post, listening, make_app, make_post
+
+
+@pytest.fixture(autouse=True)
+def no_options_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RETELL_API_KEY", "RETELL_WEBHOOK_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def retell() -> RetellBlueprint:
+    return RetellBlueprint()
+
+
+@pytest.fixture
+def app(retell: RetellBlueprint) -> Flask:
+    return make_app(retell)
+
+
+@pytest.fixture
+def post(app: Flask) -> Post:
+    return make_post(app)
+
+
+@pytest.fixture
+def heard(retell: RetellBlueprint) -> Iterator[list[tuple[str, Event]]]:
+    with listening(retell) as heard:
+        yield heard

@@ -1,0 +1,398 @@
+from __future__ import annotations
+
+import gc
+import gzip
+import logging
+import weakref
+from typing import Any
+
+import pytest
+from flask import Blueprint, Flask, Response, abort, request
+from flask_limiter import Limiter
+from flask_wtf import CSRFProtect
+
+from retell_flask import (
+    ConfigurationError,
+    Event,
+    GiveUp,
+    RetellBlueprint,
+    Retry,
+    call_ended,
+    webhook_rejected,
+)
+from retell_flask.signals import SIGNALS
+from retell_flask.testing import HEADER, encode, sample, sign, sign_plain
+from support import KEY, PATH, SECRET, Post, call_payload, listening, make_app, make_post
+
+ENDED = call_payload("call_ended")
+RECEIVED = {"received": True}
+INVALID = {"error": "Invalid signature"}
+
+
+@pytest.mark.parametrize("path", [PATH, PATH + "/"])
+def test_an_event_is_received_with_and_without_the_slash(path: str, post: Post) -> None:
+    response = post(ENDED, path=path)
+    assert (response.status_code, response.json) == (200, RECEIVED)
+    assert response.content_type == "application/json"
+
+
+def test_the_signature_covers_the_exact_bytes(post: Post, heard: list[tuple[str, Event]]) -> None:
+    body = b'{ "event":"call_ended", "call":{"call_id":"c", "x":1e-7, "y":"a\\/b"}}\n'
+    assert post(body).json == RECEIVED
+    assert {event.raw for _, event in heard} == {body}
+
+
+@pytest.mark.parametrize("header", [None, "nonsense", sign(b"other", KEY)])
+def test_an_unsigned_event_is_refused(
+    header: str | None, post: Post, heard: list[tuple[str, Event]]
+) -> None:
+    response = post(ENDED, header=header)
+    assert (response.status_code, response.json) == (401, INVALID)
+    assert heard == []
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"event": "agent_transfer", "call": {"call_id": "c"}, "transfer_number": "+14155550163"},
+        {"event": "voicemail_detected", "call": {"call_id": "c"}},
+        {"event": "call_error", "call": {"call_id": "c"}, "error": {"code": "e", "message": "m"}},
+        {"event": "call_ended", "call": {"call_id": "c"}, "end_reason": "user_hangup"},
+        {
+            "event": "call_analyzed",
+            "call": {"call_id": "c", "call_analysis": {"sentiment": "Negative", "summary": "s"}},
+        },
+    ],
+    ids=lambda payload: payload["event"],
+)
+def test_older_lifecycle_names_work_with_the_plain_scheme(
+    payload: dict[str, Any], retell: RetellBlueprint, heard: list[tuple[str, Event]]
+) -> None:
+    post = make_post(make_app(retell, RETELL_WEBHOOK_SECRET=SECRET, RETELL_API_KEY=None))
+    response = post(payload, header=sign_plain(encode(payload), SECRET))
+    assert (response.status_code, response.json) == (200, RECEIVED)
+    assert [name for name, _ in heard] == ["event_received", payload["event"]]
+    refused = post(payload, header=sign_plain(encode(payload), "other"))
+    assert (refused.status_code, refused.json) == (401, INVALID)
+
+
+def test_plain_can_be_turned_off(retell: RetellBlueprint) -> None:
+    options = {"RETELL_WEBHOOK_SECRET": SECRET, "RETELL_SIGNATURE_SCHEMES": "timestamped"}
+    post = make_post(make_app(retell, **options))
+    assert post(ENDED, header=sign_plain(encode(ENDED), SECRET)).status_code == 401
+    assert post(ENDED, key=SECRET).status_code == 200
+
+
+def test_every_key_of_a_rotation_is_good(retell: RetellBlueprint) -> None:
+    post = make_post(make_app(retell, RETELL_API_KEY="old, new"))
+    assert post(ENDED, key="old").status_code == post(ENDED, key="new").status_code == 200
+    assert post(ENDED, key="old, new").status_code == 401
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"no json", b'{"event":"call_ended"}'])
+def test_signed_nonsense_is_400_with_a_reason(body: bytes, post: Post) -> None:
+    response = post(body)
+    assert response.status_code == 400
+    assert set(response.json or {}) == {"error"}
+
+
+def test_an_unknown_event_is_received(post: Post, heard: list[tuple[str, Event]]) -> None:
+    assert post({"event": "hologram_projected"}).json == RECEIVED
+    assert [name for name, _ in heard] == ["event_received", "unknown_event"]
+
+
+@pytest.mark.parametrize("error", [ValueError, Retry, SystemExit])
+def test_a_failing_receiver_is_500_and_the_others_have_run(
+    error: type[BaseException], retell: RetellBlueprint, post: Post
+) -> None:
+    ran = []
+
+    @retell.on("call_ended")
+    def failing(sender: Any, **extra: Any) -> None:
+        raise error
+
+    retell.on("call_ended")(lambda _, **extra: ran.append(1))
+    response = post(ENDED)
+    assert (response.status_code, response.json) == (500, {"error": "Receiver failed"})
+    assert ran == [1]
+
+
+def test_a_receiver_that_gives_up_is_200(retell: RetellBlueprint, post: Post) -> None:
+    @retell.on("call_ended")
+    def quitter(sender: Any, **extra: Any) -> None:
+        raise GiveUp("whatever")
+
+    assert post(ENDED).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("path", [PATH, PATH + "/inbound"])
+def test_another_method_is_405(method: str, path: str, app: Flask) -> None:
+    response = app.test_client().open(path, method=method)
+    assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize("path", [PATH, PATH + "/inbound"])
+@pytest.mark.parametrize("type_", ["call_inbound", "chat_inbound"])
+def test_inbound_webhooks_get_an_empty_answer_and_fire_nothing(
+    type_: str, path: str, post: Post, heard: list[tuple[str, Event]]
+) -> None:
+    response = post(sample(type_), path=path)
+    assert (response.status_code, response.json) == (200, {type_: {}})
+    assert heard == []
+
+
+def test_inbound_takes_no_other_event_and_no_plain_signature(retell: RetellBlueprint) -> None:
+    post = make_post(make_app(retell, RETELL_WEBHOOK_SECRET=SECRET))
+    assert post(ENDED, path=PATH + "/inbound").status_code == 400
+    body = encode(sample("call_inbound"))
+    for path in (PATH, PATH + "/inbound"):
+        assert post(body, path=path, header=sign_plain(body, SECRET)).status_code == 401
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "GET", "DELETE"])
+def test_a_function_is_404_after_verification(method: str, app: Flask) -> None:
+    body = b"" if method in ("GET", "DELETE") else encode(sample("custom_function"))
+    client, path = app.test_client(), PATH + "/functions/book_table"
+    signed = client.open(path, method=method, data=body, headers={HEADER: sign(body, KEY)})
+    assert signed.status_code == 404
+    assert client.open(path, method=method, data=body).status_code == 401
+    assert client.open(path, method="HEAD").status_code == 405
+
+
+def test_health_needs_no_signature(app: Flask) -> None:
+    response = app.test_client().get(PATH + "/health")
+    assert (response.status_code, response.json) == (200, {"status": "ok"})
+    assert app.test_client().post(PATH + "/health").status_code == 405
+
+
+def test_endpoints_have_names(app: Flask) -> None:
+    endpoints = {rule.endpoint for rule in app.url_map.iter_rules()}
+    assert endpoints >= {"retell.webhook", "retell.inbound", "retell.function", "retell.health"}
+
+
+@pytest.mark.parametrize(("length", "status"), [(100, 200), (101, 413), (200, 413)])
+def test_the_limit_decides_whatever_max_content_length_says(
+    length: int, status: int, retell: RetellBlueprint
+) -> None:
+    post = make_post(make_app(retell, RETELL_MAX_BODY=100, MAX_CONTENT_LENGTH=10))
+    body = encode(ENDED).ljust(length)
+    assert len(body) == length
+    assert post(body).status_code == status
+
+
+def test_row_10_any_content_type_is_left_alone(post: Post) -> None:
+    parts = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n' * 100_000
+    for kind in ("multipart/form-data; boundary=x", "application/x-www-form-urlencoded", ""):
+        assert post(parts, content_type=kind).status_code == 400
+        assert post(ENDED, content_type=kind).status_code == 200
+
+
+def test_row_11_a_compressed_body_is_verified_as_it_is_and_never_inflated(post: Post) -> None:
+    body, encoding = gzip.compress(encode(ENDED)), {"HTTP_CONTENT_ENCODING": "gzip"}
+    inflated = sign(encode(ENDED), KEY)
+    assert post(body, environ_overrides=encoding).status_code == 400
+    assert post(body, environ_overrides=encoding, header=inflated).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "read", [lambda: request.get_data(), lambda: request.get_json(), lambda: request.form]
+)
+def test_row_17_a_before_request_may_have_read_the_body(
+    read: Any, app: Flask, post: Post, heard: list[tuple[str, Event]]
+) -> None:
+    app.before_request(lambda: (read(), None)[1])
+    assert post(ENDED, content_type="application/json").status_code == 200
+    assert heard
+
+
+def test_row_17_the_log_says_who_may_have_consumed_a_form(
+    app: Flask, post: Post, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.before_request(lambda: (request.form, None)[1])
+    response = post(ENDED, content_type="application/x-www-form-urlencoded")
+    assert response.status_code == 400
+    assert "before_request that reads request.form" in caplog.text
+
+
+def test_an_after_request_can_still_read_the_body(app: Flask, post: Post) -> None:
+    seen: list[bytes] = []
+
+    @app.after_request
+    def look(response: Response) -> Response:
+        seen.append(request.get_data())
+        return response
+
+    post(ENDED)
+    assert seen == [encode(ENDED)]
+
+
+def test_row_17_flask_wtf_exempts_the_blueprint(retell: RetellBlueprint) -> None:
+    app = make_app(SECRET_KEY="s")
+    csrf = CSRFProtect(app)
+    app.register_blueprint(retell)
+    post = make_post(app)
+    assert post(ENDED).status_code == 400  # a page of Flask-WTF's: not exempt yet
+    csrf.exempt(retell)
+    assert post(ENDED).json == RECEIVED
+
+
+def test_flask_limiter_exempts_the_blueprint(retell: RetellBlueprint) -> None:
+    app = make_app()
+    limiter = Limiter(lambda: "all", app=app, default_limits=["1/hour"], storage_uri="memory://")
+    app.register_blueprint(retell)
+    limiter.exempt(retell)
+    post = make_post(app)
+    assert [post(ENDED).status_code for _ in range(3)] == [200] * 3
+
+
+def test_answers_are_not_rewritten_by_the_hosts_error_handlers(
+    app: Flask, retell: RetellBlueprint, post: Post
+) -> None:
+    app.register_error_handler(Exception, lambda error: ("a page", 200))
+    for status in (400, 401, 404, 405, 413, 500):
+        app.register_error_handler(status, lambda error: ("a page", 200))
+    retell.on("call_ended")(lambda _, **extra: abort(400))
+    client = app.test_client()
+    functions = PATH + "/functions/f"
+    assert post(ENDED).json == {"error": "Receiver failed"}
+    assert post(ENDED, header=None).json == INVALID
+    assert post(b"[]").status_code == 400
+    assert client.get(PATH).status_code == 405
+    assert client.get(functions, headers={HEADER: sign(b"", KEY)}).status_code == 404
+
+
+def test_a_rejection_is_signalled_and_logged_without_what_was_sent(
+    retell: RetellBlueprint, post: Post, caplog: pytest.LogCaptureFixture
+) -> None:
+    about: list[dict[str, Any]] = []
+    retell.on(webhook_rejected)(lambda sender, **keywords: about.append(keywords))
+    stale = sign(encode(ENDED), KEY, timestamp_ms=1_000_000_000_000)
+    post(ENDED, header=None)
+    post(ENDED, header=stale)
+    post(b"[]")
+    assert [(a["status"], a["reason"], a["remote_addr"]) for a in about] == [
+        (401, "missing", "127.0.0.1"),
+        (401, "stale", "127.0.0.1"),
+        (400, "invalid", "127.0.0.1"),
+    ]
+    assert [a["skew_ms"] is None for a in about] == [True, False, True]
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
+    assert stale.split("d=")[1] not in caplog.text
+
+
+def test_a_broken_receiver_of_rejections_changes_no_answer(
+    retell: RetellBlueprint, post: Post
+) -> None:
+    @retell.on("webhook_rejected")
+    def broken(sender: Any, **about: Any) -> None:
+        raise SystemExit
+
+    assert post(ENDED, header=None).status_code == 401
+
+
+def test_row_16_forged_forwarding_headers_let_nobody_in(app: Flask) -> None:
+    forged = {"X-Forwarded-For": "100.20.5.228", "Forwarded": "for=100.20.5.228"}
+    assert app.test_client().post(PATH, data=b"{}", headers=forged).status_code == 401
+
+
+def test_one_blueprint_on_two_apps(retell: RetellBlueprint) -> None:
+    apps = [make_app(retell, RETELL_API_KEY=key) for key in ("one", "two")]
+    one, two = (make_post(app) for app in apps)
+    assert (one(ENDED, key="one").status_code, one(ENDED, key="two").status_code) == (200, 401)
+    assert (two(ENDED, key="one").status_code, two(ENDED, key="two").status_code) == (401, 200)
+
+
+def test_two_blueprints_on_one_app_have_keys_paths_and_receivers_of_their_own() -> None:
+    sales = RetellBlueprint("sales", url_prefix="/sales", config_prefix="SALES")
+    support = RetellBlueprint("support", url_prefix="/support", config_prefix="SUPPORT")
+    post = make_post(make_app(sales, support, SALES_API_KEY="a", SUPPORT_API_KEY="b"))
+    with listening(sales) as to_sales, listening(support) as to_support:
+        assert post(ENDED, path="/sales", key="a").status_code == 200
+        assert post(ENDED, path="/sales", key="b").status_code == 401
+        assert (len(to_sales), len(to_support)) == (2, 0)
+        assert post(ENDED, path="/support", key="b").status_code == 200
+        assert (len(to_sales), len(to_support)) == (2, 2)
+
+
+def test_state_is_kept_per_app(app: Flask, retell: RetellBlueprint) -> None:
+    state = app.extensions["retell"]["retell"]
+    assert state.blueprint is retell
+    assert state.settings.api_key == (KEY.encode(),)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (None, "registered on this app already"),
+        (RetellBlueprint(url_prefix="/other"), "registered on this app already"),
+        (RetellBlueprint("other"), "answer below '/webhooks/retellai'"),
+        (RetellBlueprint("other", url_prefix=PATH + "/"), "answer below"),
+    ],
+)
+def test_what_cannot_stand_side_by_side_is_refused(
+    second: RetellBlueprint | None, message: str, app: Flask, retell: RetellBlueprint
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        app.register_blueprint(second or retell)
+
+
+def test_another_url_prefix_at_registration_counts(app: Flask) -> None:
+    app.register_blueprint(RetellBlueprint("other"), url_prefix="/other")
+    assert make_post(app)(ENDED, path="/other").status_code == 200
+
+
+def test_below_another_blueprint(retell: RetellBlueprint) -> None:
+    parent = Blueprint("api", __name__, url_prefix="/api")
+    parent.register_blueprint(retell)
+    app = make_app()
+    app.register_blueprint(parent)
+    assert make_post(app)(ENDED, path="/api" + PATH).status_code == 200
+
+
+def test_a_bad_option_fails_at_registration_and_leaves_nothing_behind(
+    retell: RetellBlueprint,
+) -> None:
+    app = make_app(RETELL_API_KEY=None)
+    with pytest.raises(ConfigurationError, match="RETELL_API_KEY is not set"):
+        app.register_blueprint(retell)
+    assert "retell.webhook" not in app.view_functions
+    app.config["RETELL_API_KEY"] = KEY
+    app.register_blueprint(retell)
+    assert make_post(app)(ENDED).status_code == 200
+
+
+def test_a_name_that_is_taken_leaves_no_state_behind(retell: RetellBlueprint) -> None:
+    app = make_app()
+    app.register_blueprint(Blueprint("retell", __name__))
+    with pytest.raises(ValueError, match="retell"):
+        app.register_blueprint(retell)
+    assert app.extensions["retell"] == {}
+
+
+def test_options_are_read_at_registration_alone(app: Flask, post: Post) -> None:
+    app.config["RETELL_API_KEY"] = "another"
+    assert post(ENDED).status_code == 200
+
+
+module_blueprint = RetellBlueprint("module")
+
+
+@call_ended.connect_via(module_blueprint)
+def module_handler(sender: Any, event: Event, **extra: Any) -> None: ...
+
+
+def test_an_app_factory_leaves_nothing_behind() -> None:
+    def receivers() -> int:
+        return sum(len(signal.receivers) for signal in SIGNALS.values())
+
+    before = receivers()
+    apps = []
+    for _ in range(20):
+        app = make_app(module_blueprint)
+        assert make_post(app)(ENDED).status_code == 200
+        apps.append(weakref.ref(app))
+    del app
+    gc.collect()
+    assert [reference() for reference in apps] == [None] * 20
+    assert receivers() == before

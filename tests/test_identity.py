@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blinker import NamedSignal
+
+from retell_flask import RetellBlueprint, call_ended, call_started
+from retell_flask.identity import (
+    ReceiverNames,
+    connected,
+    identity_of,
+    warn_of_fragile_receivers,
+)
+
+
+def handler(sender: Any, **extra: Any) -> None: ...
+
+
+def another(sender: Any, **extra: Any) -> None: ...
+
+
+class Handlers:
+    def method(self, sender: Any, **extra: Any) -> None: ...
+
+    def __call__(self, sender: Any, **extra: Any) -> None: ...
+
+
+HERE = __name__
+
+
+@pytest.mark.parametrize(
+    ("receiver", "name"),
+    [
+        (handler, "handler"),
+        (functools.partial(handler, x=1), "handler"),
+        (functools.partial(functools.partial(handler)), "handler"),
+        (Handlers().method, "Handlers.method"),
+        (Handlers(), "Handlers"),
+    ],
+)
+def test_identity_is_module_and_qualified_name(receiver: Any, name: str) -> None:
+    assert identity_of(receiver) == f"{HERE}:{name}"
+
+
+@pytest.mark.parametrize(("run_as", "module"), [("file", "shop"), ("module", "shop")])
+def test_main_goes_by_the_name_that_it_is_imported_under(
+    run_as: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = (
+        "import sys\n"
+        "from retell_flask.identity import identity_of\n"
+        "def handler(sender, **extra): pass\n"
+        "sys.stdout.write(identity_of(handler))\n"
+    )
+    (tmp_path / "shop.py").write_text(source)
+    output = _python("shop.py" if run_as == "file" else "-mshop", cwd=tmp_path)
+    assert output == f"{module}:handler"
+
+
+def test_main_of_a_package_goes_by_the_package(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").touch()
+    (tmp_path / "shop" / "__main__.py").write_text(
+        "from retell_flask.identity import identity_of\n"
+        "def handler(sender, **extra): pass\n"
+        "print(identity_of(handler), end='')\n"
+    )
+    assert _python("-mshop", cwd=tmp_path) == "shop:handler"
+
+
+def _python(argument: str, cwd: Path) -> str:
+    return subprocess.run(
+        [sys.executable, argument], cwd=cwd, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_receivers_come_in_order_of_connection_however_many() -> None:
+    signal, sender = NamedSignal("s"), object()
+    receivers = [functools.partial(handler, n=n) for n in range(50)]
+    for receiver in receivers:
+        signal.connect(receiver, sender=sender, weak=False)
+    pairs = connected(signal, sender, ReceiverNames())
+    assert [receiver for _, receiver in pairs] == receivers
+    assert [identity for identity, _ in pairs][:3] == [
+        f"{HERE}:handler",
+        f"{HERE}:handler#2",
+        f"{HERE}:handler#3",
+    ]
+
+
+def test_bound_methods_and_weak_receivers_are_found() -> None:
+    signal, sender, handlers = NamedSignal("s"), object(), Handlers()
+    signal.connect(handlers.method)
+    signal.connect(handler, sender=sender)
+    assert [i for i, _ in connected(signal, sender, ReceiverNames())] == [
+        f"{HERE}:Handlers.method",
+        f"{HERE}:handler",
+    ]
+    assert [i for i, _ in connected(signal, object(), ReceiverNames())] == [
+        f"{HERE}:Handlers.method"
+    ]
+
+
+def test_nobody_hears_a_muted_signal() -> None:
+    signal = NamedSignal("s")
+    signal.connect(handler)
+    with signal.muted():
+        assert connected(signal, None, ReceiverNames()) == []
+
+
+def test_a_name_takes_the_place_of_the_identity() -> None:
+    signal, names = NamedSignal("s"), ReceiverNames()
+    signal.connect(handler)
+    names.give(signal, handler, "the-handler")
+    assert connected(signal, None, names) == [("the-handler", handler)]
+
+
+def test_a_weak_closure_is_warned_about_when_it_is_connected() -> None:
+    def closure(sender: Any, **extra: Any) -> None: ...
+
+    with pytest.warns(RuntimeWarning, match=r"closure is held weakly by call_ended.*connect_via"):
+        call_ended.connect(closure)
+    call_ended.disconnect(closure)
+    with pytest.warns(RuntimeWarning, match="held weakly"):
+        call_ended.connect(lambda sender, **extra: None)
+
+
+def test_strong_closures_and_module_functions_are_not_warned_about(
+    retell: RetellBlueprint,
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+
+        @call_ended.connect_via(retell)
+        def closure(sender: Any, **extra: Any) -> None: ...
+
+        with call_ended.connected_to(handler):
+            pass
+
+
+def test_a_second_receiver_of_one_identity_is_warned_about() -> None:
+    signal, sender = NamedSignal("s"), object()
+    warn_of_fragile_receivers(signal)
+    signal.connect(handler, sender=sender)
+    signal.connect(handler, sender=sender)  # the same one: nothing new
+    signal.connect(another, sender=sender)
+    with pytest.warns(RuntimeWarning, match=r'handler#2.*@retell.on\("s", name='):
+        signal.connect(functools.partial(handler), sender=sender, weak=False)
+
+
+def test_a_name_of_its_own_needs_no_warning(retell: RetellBlueprint) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        retell.on("call_ended", name="first")(functools.partial(handler))
+        retell.on("call_ended", name="second")(functools.partial(handler))
+    assert [i for i, _ in connected(call_ended, retell, retell.receiver_names)] == [
+        "first",
+        "second",
+    ]
+
+
+def test_on_takes_names_and_signals(retell: RetellBlueprint) -> None:
+    assert retell.on("call_ended", call_started)(handler) is handler
+    for signal in (call_ended, call_started):
+        assert connected(signal, retell, retell.receiver_names) == [(f"{HERE}:handler", handler)]
+
+
+def test_on_holds_a_closure_strongly(retell: RetellBlueprint) -> None:
+    retell.on("call_ended")(lambda sender, **extra: None)
+    assert len(connected(call_ended, retell, retell.receiver_names)) == 1
+
+
+def test_on_refuses_signals_that_do_not_exist(retell: RetellBlueprint) -> None:
+    with pytest.raises(ValueError, match=r"no signal 'call_endet'. Known: .*call_ended"):
+        retell.on("call_endet")
+    with pytest.raises(ValueError, match="needs a signal"):
+        retell.on()
+
+
+def test_on_refuses_a_name_that_another_receiver_has(retell: RetellBlueprint) -> None:
+    retell.on("call_ended", name="n")(handler)
+    retell.on("call_ended", name="n")(handler)  # the same one again
+    retell.on("call_started", name="n")(another)  # another signal
+    with pytest.raises(ValueError, match="call_ended has a receiver named 'n' already"):
+        retell.on("call_started", "call_ended", name="n")(another)
+    RetellBlueprint("other").on("call_ended", name="n")(another)  # another blueprint
+
+
+def test_a_refused_name_connects_nothing(retell: RetellBlueprint) -> None:
+    retell.on("call_ended", name="n")(handler)
+    with pytest.raises(ValueError, match="already"):
+        retell.on("call_started", "call_ended", name="n")(another)
+    assert connected(call_started, retell, retell.receiver_names) == []

@@ -1,0 +1,72 @@
+"""The floors of the house: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import retell_flask
+
+ROOT = Path(retell_flask.__file__).parent
+# From the ground up; a module may import those below it and those in the same line.
+FLOORS = [
+    {"errors", "decoding", "models"},
+    {"settings", "signatures", "events"},
+    {"signals", "identity", "receiver"},
+    {"delivery"},
+    {"blueprint"},
+    {"__init__"},
+]
+REQUEST_SIDE = {"request", "Request", "Response", "Blueprint", "session"}
+MODULES = sorted(path for path in ROOT.rglob("*.py") if "testing" not in path.parts)
+
+
+def part(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[tuple[str, str]]:
+    """Module and name of every import, as ``(retell_flask part or package, name)``."""
+    found = set()
+    depth = len(path.relative_to(ROOT).parts)
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {(alias.name.partition(".")[0], "") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level == depth:
+                module = f"retell_flask.{module}"
+            elif node.level:
+                module = f"retell_flask.{part(path)}"
+            pieces = module.split(".")
+            name = ".".join(pieces[:2]) if pieces[0] == "retell_flask" else pieces[0]
+            found |= {(name, alias.name) for alias in node.names}
+    return found
+
+
+def floor(name: str) -> int:
+    return next(n for n, names in enumerate(FLOORS) if name in names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_from_its_floor_and_below(path: Path) -> None:
+    for module, _ in imports(path):
+        if module.startswith("retell_flask."):
+            other = module.removeprefix("retell_flask.")
+            assert other != "testing"
+            assert floor(other) <= floor(part(path)), f"{path.name} imports {other}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_the_blueprint_touches_the_request_side_of_flask(path: Path) -> None:
+    flask_names = {name for module, name in imports(path) if module in ("flask", "werkzeug")}
+    if part(path) != "blueprint":
+        assert not flask_names & REQUEST_SIDE
+    if floor(part(path)) < floor("delivery"):
+        assert not flask_names
+
+
+def test_no_module_is_without_a_floor() -> None:
+    assert {part(path) for path in MODULES} == set().union(*FLOORS)

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from retell_flask import ConfigurationError
+from retell_flask.settings import OPTIONS, Settings, read_settings
+
+
+def read(environ: dict[str, str] | None = None, **options: Any) -> Settings:
+    config = {f"RETELL_{name}": value for name, value in options.items()}
+    return read_settings(config, environ={"RETELL_API_KEY": "k", **(environ or {})})
+
+
+def test_every_option_is_a_field_of_the_settings() -> None:
+    assert [option.name.lower() for option in OPTIONS] == [
+        field.name for field in fields(Settings)
+    ]
+
+
+def test_defaults() -> None:
+    settings = read()
+    assert settings.api_key == (b"k",)
+    assert settings.webhook_secret == ()
+    assert settings.signature_schemes == ("timestamped", "plain")
+    assert settings.tolerance_ms == 300_000
+    assert settings.max_body == 32 * 1024 * 1024
+    assert (settings.inbox_url, settings.dispatch) == (None, "inline")
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        read().max_body = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("value", "keys"),
+    [
+        ("a", [b"a"]),
+        (" a , b\n", [b"a", b"b"]),
+        (["a", " b "], [b"a", b"b"]),
+        (("a",), [b"a"]),
+        (b"a", [b"a"]),
+        ("clé", ["clé".encode()]),
+    ],
+)
+def test_keys_are_one_or_many_and_stripped(value: Any, keys: list[bytes]) -> None:
+    assert list(read(API_KEY=value).api_key) == keys
+
+
+@pytest.mark.parametrize(("value", "keys"), [("a,b", [b"a", b"b"]), (" a ", [b"a"])])
+def test_keys_come_from_the_environment_the_same_way(value: str, keys: list[bytes]) -> None:
+    assert list(read({"RETELL_API_KEY": value}).api_key) == keys
+
+
+@pytest.mark.parametrize(
+    "value", ["", "  ", ",", "a,", "a,,b", [], [""], ["", "good"], ["a", " "]]
+)
+def test_row_2_an_empty_key_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^RETELL_API_KEY (has an empty|takes a) key"):
+        read(API_KEY=value)
+
+
+@pytest.mark.parametrize("value", [5, True, {"a": 1}, ["a", 5], object(), "\ud800"])
+def test_what_is_no_key_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^RETELL_WEBHOOK_SECRET (takes|has)"):
+        read(WEBHOOK_SECRET=value)
+
+
+@pytest.mark.parametrize("config", [{}, {"RETELL_API_KEY": None}])
+@pytest.mark.parametrize("environ", [{}, {"RETELL_API_KEY": ""}])
+def test_no_key_is_an_error_that_says_where_to_find_it(config: Any, environ: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"RETELL_API_KEY is not set.*webhook badge"):
+        read_settings(config, environ=environ)
+
+
+def test_a_secret_alone_will_do() -> None:
+    assert read({"RETELL_API_KEY": ""}, WEBHOOK_SECRET="s").webhook_secret == (b"s",)
+
+
+def test_the_config_wins_over_the_environment_and_none_does_not() -> None:
+    environ = {"RETELL_MAX_BODY": "5"}
+    assert read(environ).max_body == 5
+    assert read(environ, MAX_BODY=6).max_body == 6
+    assert read(environ, MAX_BODY=None).max_body == 5
+    assert read({"RETELL_MAX_BODY": ""}).max_body == 32 * 1024 * 1024
+
+
+def test_another_prefix_changes_every_name() -> None:
+    settings = read_settings({"SALES_API_KEY": "s"}, "SALES", {"SALES_MAX_BODY": "7"})
+    assert (settings.api_key, settings.max_body) == ((b"s",), 7)
+    with pytest.raises(ConfigurationError, match=r"^SALES_DISPATCH "):
+        read_settings({"SALES_API_KEY": "s", "SALES_DISPATCH": "x"}, "SALES", {})
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [(90, 90), (0.5, 0.5), ("90", 90), ("90s", 90), (" 15 m ", 900), ("24h", 86_400)]
+    + [("30d", 2_592_000), ("250ms", 0.25), ("1.5s", 1.5), (timedelta(minutes=1), 60)],
+)
+def test_durations(value: Any, seconds: float) -> None:
+    assert read(SIGNATURE_TOLERANCE=value).signature_tolerance == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0, -1, "0s", "-5s", "soon", "5 weeks", "٥s", True, [], float("nan"), float("inf"), 10**20]
+    + ["9" * 400, timedelta(0)],
+)
+def test_what_is_no_duration(value: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^RETELL_SIGNATURE_TOLERANCE takes a duration .*'90s'"
+    ):
+        read(SIGNATURE_TOLERANCE=value)
+
+
+@pytest.mark.parametrize("value", [0, -1, "ten", "1e6", 1.5, True, "٥", "9" * 400])
+def test_what_is_no_size(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^RETELL_MAX_BODY takes a number of bytes"):
+        read(MAX_BODY=value)
+
+
+@pytest.mark.parametrize(
+    ("value", "schemes"),
+    [
+        ("timestamped", ["timestamped"]),
+        ("plain, timestamped", ["plain", "timestamped"]),
+        (["timestamped"], ["timestamped"]),
+    ],
+)
+def test_schemes(value: Any, schemes: list[str]) -> None:
+    assert list(read(SIGNATURE_SCHEMES=value).signature_schemes) == schemes
+
+
+@pytest.mark.parametrize("value", ["", "hmac", "timestamped,", [], 5, ["plain", None]])
+def test_what_are_no_schemes(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^RETELL_SIGNATURE_SCHEMES takes"):
+        read(SIGNATURE_SCHEMES=value)
+
+
+def test_plain_alone_needs_a_secret() -> None:
+    with pytest.raises(ConfigurationError, match="RETELL_WEBHOOK_SECRET, and that is not set"):
+        read(SIGNATURE_SCHEMES="plain")
+    assert read(SIGNATURE_SCHEMES="plain", WEBHOOK_SECRET="s").signature_schemes == ("plain",)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("INBOX_URL", "sqlite://"), ("DISPATCH", "threads"), ("DISPATCH", 5)]
+)
+def test_what_this_version_does_not_have_is_refused(option: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^RETELL_{option} takes only"):
+        read(**{option: value})
+
+
+@pytest.mark.parametrize("value", ["", "none"])
+def test_no_inbox_can_be_said(value: str) -> None:
+    assert read(INBOX_URL=value).inbox_url is None
+
+
+SECRET = "key_that_nobody_may_see"
+
+
+def test_no_repr_shows_a_key() -> None:
+    settings = read(API_KEY=SECRET, WEBHOOK_SECRET=SECRET)
+    (key,) = settings.api_key
+    for shown in (repr(settings), str(key), f"{key}", f"{key!r:>9}", "%s" % key, str([key])):
+        assert SECRET not in shown
+
+
+@pytest.mark.parametrize("option", [option.name for option in OPTIONS])
+def test_no_error_shows_the_value(option: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(**{option: [SECRET, object()]})
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
