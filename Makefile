@@ -1,0 +1,74 @@
+# Everything sets itself up: a virtual environment in this directory, and nothing outside it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Lowest versions that pyproject.toml allows, or the pins of the tools.
+CONSTRAINTS ?= constraints.txt
+PYTHONS := 3.10 3.11 3.12 3.13
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all test-oldest contract lint format bench wheel clean
+
+help:  ## Say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/.installed  ## Play a call to the quickstart application; ONCE=1 stops after it
+	@$(BIN)/python examples/demo.py $(if $(ONCE),--once)
+
+test: $(VENV)/.developing  ## Run the tests; ARGS goes to pytest
+	$(BIN)/pytest $(ARGS)
+
+test-all:  ## Run the tests on every Python from 3.10 to 3.13 that is here
+	@found=; for version in $(PYTHONS); do \
+	  for python in python$$version "$$HOME"/.pyenv/versions/$$version.*/bin/python; do \
+	    "$$python" -c '' 2>/dev/null || continue; \
+	    echo "== Python $$version"; \
+	    $(MAKE) --no-print-directory test PYTHON="$$python" VENV=.venv-$$version || exit 1; \
+	    found=1; break; \
+	  done; \
+	done; \
+	test -n "$$found" || { echo "No Python from 3.10 to 3.13 found"; exit 1; }
+
+test-oldest:  ## Run the tests with the oldest dependencies that are allowed
+	$(MAKE) --no-print-directory test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
+
+contract: $(VENV)/.developing  ## Compare the models with the newest retell-sdk
+	$(PYTHON) -m venv .venv-contract
+	.venv-contract/bin/pip install --quiet --upgrade pip retell-sdk pytest hypothesis -e .
+	.venv-contract/bin/pytest tests/test_contract.py
+
+lint: $(VENV)/.developing  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes retell_flask --ignoreexternal
+
+format: $(VENV)/.developing  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.developing  ## Measure what a request costs; ARGS goes to the benchmark
+	@$(BIN)/python benchmarks/receive.py $(ARGS)
+
+wheel: $(VENV)/.installed  ## Build the wheel into dist/
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## Remove what was set up and built
+	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "$(PYTHON) is older than 3.10: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Setting up $(VENV), once"
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "This Python cannot make virtual environments. On Debian: apt install python3-venv"; exit 1; }
+	@$(BIN)/pip install --quiet --upgrade pip
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.python pyproject.toml
+	@$(BIN)/pip install --quiet -e .
+	@touch $@
+
+$(VENV)/.developing: $(VENV)/.python pyproject.toml $(CONSTRAINTS)
+	@$(BIN)/pip install --quiet -e . --group dev -c $(CONSTRAINTS)
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,133 @@
+"""One whole call, sent to the quickstart application as Retell would send it.
+
+Starts ``quickstart.py`` on a free local port, posts the signed webhooks of a sample call
+to it over HTTP, shows what each handler made of them, and serves on until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import logging
+import os
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from retell_flask.signals import SIGNALS
+from retell_flask.testing import HEADER, encode, sample, sign
+
+KEY = "key_of_the_demo"
+PATH = "/webhooks/retellai"
+CALL = ("call_started", "transcript_updated", "call_ended", "call_analyzed")
+
+
+class Narrator(logging.Handler):
+    """Collects what each handler printed, as the library logs that it is done."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.output = io.StringIO()
+        self.runs: list[tuple[str, str, str, bool]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        receiver = getattr(record, "retell_receiver", None)
+        if receiver is None:
+            return
+        printed = self.output.getvalue()
+        self.output.seek(0)
+        self.output.truncate()
+        failed = record.levelno > logging.INFO
+        self.runs.append((vars(record)["retell_signal"], receiver, printed, failed))
+
+
+def start_server() -> BaseWSGIServer:
+    os.environ["RETELL_API_KEY"] = KEY
+    sys.path.insert(0, str(Path(__file__).parent))
+    from quickstart import create_app
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = make_server("127.0.0.1", 0, create_app(), threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def send(url: str, name: str) -> str:
+    """Post a sample as Retell does; the answer in a few words."""
+    body = encode(sample(name))
+    request = urllib.request.Request(
+        url, body, {"Content-Type": "application/json", HEADER: sign(body, KEY)}
+    )
+    began = time.perf_counter()
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            status, text = answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        status, text = error.code, error.read().decode()
+    return f"{status} {text} in {(time.perf_counter() - began) * 1000:.0f} ms"
+
+
+def play(url: str, narrator: Narrator) -> None:
+    for name in CALL:
+        seen = len(narrator.runs)
+        with contextlib.redirect_stdout(narrator.output):
+            answer = send(url, name)
+        print(f"\n→ {name}, {len(encode(sample(name))):,} bytes, signed")
+        for _, receiver, printed, failed in narrator.runs[seen:]:
+            print(f"  {receiver.partition(':')[2]}{' FAILED' if failed else ''}")
+            for line in printed.strip().splitlines():
+                print(f"  │ {line}")
+        if len(narrator.runs) == seen:
+            print("  (no handler of the quickstart listens to this one)")
+        print(f"← {answer}")
+
+
+def missing(narrator: Narrator) -> set[tuple[str, str]]:
+    """The handlers of the quickstart that did not run to success."""
+    from quickstart import retell
+
+    expected = {
+        (name, f"{receiver.__module__}:{receiver.__qualname__}")
+        for name, signal in SIGNALS.items()
+        for receiver in signal.receivers_for(retell)
+    }
+    return expected - {
+        (signal, receiver) for signal, receiver, _, failed in narrator.runs if not failed
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--once", action="store_true", help="stop after the call")
+    once = parser.parse_args().once
+    narrator = Narrator()
+    deliveries = logging.getLogger("retell_flask.delivery")
+    deliveries.addHandler(narrator)
+    deliveries.setLevel(logging.INFO)
+    deliveries.propagate = False
+    server = start_server()
+    url = f"http://127.0.0.1:{server.port}{PATH}"
+    print(f"examples/quickstart.py listens on {url}")
+    print("A call comes in, and Retell tells us about it:")
+    play(url, narrator)
+    if left := missing(narrator):
+        print(f"\nThese handlers did not run: {', '.join(sorted(name for _, name in left))}")
+        return 1
+    print(f"\nEvery handler ran. Retell's part is played by {Path(__file__).name}.")
+    if not once:
+        print(f"Still serving on {url}, with RETELL_API_KEY={KEY}. Ctrl-C stops it.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+        print("\nStopped.")
+    server.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""What the README shows runs, and what a host can use is in it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import retell_flask
+from retell_flask.settings import OPTIONS
+from retell_flask.signals import SIGNALS
+from retell_flask.testing import sample
+from support import PATH, make_post
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+PROGRAM, HANDLERS, TWO_BLUEPRINTS, TEST = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def run(code: str, **names: Any) -> dict[str, Any]:
+    names["__name__"] = "readme"
+    exec(compile(code, "README.md", "exec"), names)
+    return names
+
+
+def test_the_program_is_the_quickstart_and_handles_a_call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (ROOT / "examples/quickstart.py").read_text("utf-8").endswith(PROGRAM)
+    monkeypatch.setenv("RETELL_API_KEY", "k")
+    names = run(PROGRAM)
+    run(HANDLERS, retell=names["retell"])
+    post = make_post(names["create_app"]())
+    for name in ("call_started", "call_ended", "call_analyzed", "call_ended_not_connected"):
+        assert post(sample(name), key="k").status_code == 200
+    printed = capsys.readouterr().out
+    assert "is talking to Bayview Front Desk" in printed
+    assert "The caller was positive" in printed
+    assert "+14155550177: Nobody answered." in printed
+
+
+def test_two_blueprints_have_an_app_together() -> None:
+    names = run(TWO_BLUEPRINTS)
+    post = make_post(names["app"])
+    assert post(sample("call_ended"), path="/webhooks/sales", key="key_1").status_code == 200
+    assert post(sample("call_ended"), path="/webhooks/support", key="key_2").status_code == 200
+
+
+def test_the_test_of_a_handler_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETELL_API_KEY", "key_for_tests")
+    app = run(PROGRAM)["create_app"]()
+    run(TEST)["test_a_call_is_stored"](app.test_client())
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_every_signal_has_a_row_with_its_keywords(name: str) -> None:
+    (row,) = re.findall(rf"^\| `{name}` \|.*$", README, re.MULTILINE)
+    documented = set(re.findall(r"`(\w+)`", row.split("|")[-2]))
+    keywords = re.search(r"Keywords?\s+(.*?)\.\s", SIGNALS[name].__doc__ + " ", re.DOTALL)
+    assert keywords is not None
+    assert documented
+    assert documented <= set(re.findall(r"``(\w+)``", keywords[1]))
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_option_has_a_row_with_its_meaning_and_default(option: Any) -> None:
+    row = rf"^\| `RETELL_{option.name}` \| (.*?) \| (.*?) \|$"
+    ((default, meaning),) = re.findall(row, README, re.MULTILINE)
+    assert meaning == option.doc
+    value = None if default == "none" else option.parse(default.strip("`"))
+    assert value == (option.default or None)
+
+
+@pytest.mark.parametrize("name", retell_flask.__all__)
+def test_every_export_is_named(name: str) -> None:
+    assert re.search(rf"\b{name}\b", README)
+
+
+def test_the_path_is_the_default_one() -> None:
+    assert PATH in README
