@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from flask import Flask
+from hypothesis import HealthCheck, settings
 
 from retell_flask import Event, RetellBlueprint
 from support import Post, listening, make_app, make_post
+
+# Machines are slow at times, and that is no fault of what is tested.
+settings.register_profile(
+    "here",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
+settings.load_profile("here")
 
 
 @pytest.fixture(autouse=True)

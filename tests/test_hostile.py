@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
 
@@ -77,7 +77,7 @@ def send(body: bytes, header: str | None, **options: Any) -> tuple[int, Any]:
     st.sampled_from(["application/json", "multipart/form-data; boundary=x", "\xff", ""]),
     st.sampled_from(["POST", "GET", "PUT", "DELETE", "OPTIONS"]),
 )
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @example(b"", None, "", "POST")
 @example(b"x" * 20_000, "signed", "", "POST")
 def test_only_documented_answers(
