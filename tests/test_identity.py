@@ -117,7 +117,7 @@ def test_nobody_hears_a_muted_signal() -> None:
 def test_a_name_takes_the_place_of_the_identity() -> None:
     signal, names = NamedSignal("s"), ReceiverNames()
     signal.connect(handler)
-    names.give(signal, handler, "the-handler")
+    names.give("the-handler", handler, [signal], None)
     assert connected(signal, None, names) == [("the-handler", handler)]
 
 

@@ -19,7 +19,7 @@ from werkzeug.wsgi import get_content_length
 from .delivery import Deliverer
 from .errors import ConfigurationError
 from .events import INBOUND_TYPES, Event
-from .identity import Receiver, ReceiverNames, connected, signal_name
+from .identity import Receiver, ReceiverNames
 from .receiver import Incoming, Rejection, authenticate, receive, too_large, truncated
 from .settings import Settings, read_settings
 from .signals import SIGNALS, webhook_rejected
@@ -91,15 +91,9 @@ class RetellBlueprint(Blueprint):
             raise ValueError('on() needs a signal, such as on("call_ended").')
 
         def connect(receiver: F) -> F:
-            for signal in wanted if name is not None else ():
-                others = connected(signal, self, self.receiver_names)
-                if any(identity == name and other != receiver for identity, other in others):
-                    raise ValueError(
-                        f"{signal_name(signal)} has a receiver named {name!r} already."
-                    )
+            if name is not None:
+                self.receiver_names.give(name, receiver, wanted, self)
             for signal in wanted:
-                if name is not None:
-                    self.receiver_names.give(signal, receiver, name)
                 signal.connect(receiver, sender=self, weak=False)
             return receiver
 
@@ -226,7 +220,7 @@ def _read_body(received: Request, length: int | None, limit: int) -> bytes:
         return _read_stream(received.environ, length)
     except RequestEntityTooLarge:
         raise too_large(limit - 1) from None
-    except (ClientDisconnected, OSError):
+    except (ClientDisconnected, OSError, ValueError):
         raise truncated() from None
 
 
@@ -234,8 +228,12 @@ def _read_stream(environ: dict[str, Any], length: int) -> bytes:
     """All of the body in as few copies as the server allows, left in place for others."""
     source = environ["wsgi.input"]
     body: bytes = source.read(length)
-    while len(body) < length and (more := source.read(length - len(body))):
-        body += more
+    if len(body) < length:
+        parts, missing = [body], length - len(body)
+        while missing and (part := source.read(missing)):
+            parts.append(part)
+            missing -= len(part)
+        body = b"".join(parts)
     environ["wsgi.input"] = io.BytesIO(body)
     return body
 

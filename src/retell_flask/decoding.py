@@ -25,6 +25,7 @@ T = TypeVar("T")
 # ValidationError is a DecodeError; UnicodeDecodeError comes from fields that are read.
 FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+_NULL = Raw(b"null")
 _MOST_PATHS_LOGGED = 10
 _STRING_OR_NUMBER = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9][0-9.eE+-]*', re.DOTALL)
 _ESCAPE = re.compile(
@@ -56,13 +57,23 @@ class Decoder(Generic[T]):
         try:
             return self._strict.decode(data)
         except FAULTS:
-            repaired = repair(bytes(data))
-        msgspec.json.decode(repaired, type=Raw)  # raises unless it is JSON
+            sound = _sound(bytes(data))
         tolerant = _TolerantPass(self._unknown)
-        value: T | None = tolerant.read(repaired, self._wanted, path)
+        value: T | None = tolerant.read(sound, self._wanted, path)
         if odd := [odd_path for odd_path in tolerant.odd if odd_path]:
             _warn(odd)
         return value
+
+
+def _sound(data: bytes) -> bytes:
+    """``data`` itself if it is JSON throughout, else repaired; raises if nothing helps."""
+    try:
+        msgspec.json.decode(data, type=Raw)
+        return data
+    except msgspec.DecodeError:
+        repaired = repair(data)
+    msgspec.json.decode(repaired, type=Raw)
+    return repaired
 
 
 def _warn(paths: list[str]) -> None:
@@ -82,26 +93,30 @@ class _TolerantPass:
         self._unknown = unknown
 
     def read(self, data: bytes | Raw, wanted: Any, path: str) -> Any:
-        try:
-            return msgspec.json.decode(data, type=wanted)
-        except FAULTS:
-            pass
-        try:
-            return self._read_parts(data, _members(wanted), path)
-        except FAULTS:
-            self.odd.append(path)
-            return None
+        for read in (self._read_whole, self._read_parts, self._read_repaired):
+            try:
+                return read(data, wanted, path)
+            except FAULTS:
+                continue
+        self.odd.append(path)
+        return None
 
-    def _read_parts(self, data: bytes | Raw, members: list[Any], path: str) -> Any:
+    def _read_whole(self, data: bytes | Raw, wanted: Any, _: str) -> Any:
+        return None if data == _NULL else msgspec.json.decode(data, type=wanted)
+
+    def _read_repaired(self, data: bytes | Raw, wanted: Any, _: str) -> Any:
+        return msgspec.json.decode(repair(bytes(data)), type=wanted)
+
+    def _read_parts(self, data: bytes | Raw, wanted: Any, path: str) -> Any:
+        members = _members(wanted)
         wanted = members[0]
         if get_origin(wanted) is tuple:
             items = msgspec.json.decode(data, type=list[Raw])
             item_type = get_args(wanted)[0]
             read = (self.read(item, item_type, f"{path}[{n}]") for n, item in enumerate(items))
             return tuple(value for value in read if value is not None)
-        if get_origin(wanted) is dict:
+        if get_origin(wanted) is dict and (value_type := get_args(wanted)[1]) is not Any:
             entries = msgspec.json.decode(data, type=dict[str, Raw])
-            value_type = get_args(wanted)[1]
             # The keys are the sender's text: they stay out of the log.
             pairs = [(k, self.read(v, value_type, f"{path}[*]")) for k, v in entries.items()]
             return {key: value for key, value in pairs if value is not None}

@@ -103,11 +103,11 @@ def _log(outcome: Outcome, event: Event, seconds: float) -> None:
         text,
         outcome.receiver,
         loggable(event.type),
-        loggable(event.session_id or "no call"),
+        loggable(event.session_id or event.id),
         exc_info=outcome.error if with_traceback else None,
         extra={
             "retell_event_id": event.id,
-            "retell_event_type": event.type,
+            "retell_event_type": event.type[:200],
             "retell_session_id": event.session_id,
             "retell_signal": outcome.signal,
             "retell_receiver": outcome.receiver,

@@ -27,8 +27,13 @@ class ReceiverNames:
         # The receiver is kept so that its id is never another's.
         self._names: dict[tuple[str, Hashable], tuple[str, Receiver]] = {}
 
-    def give(self, signal: Signal, receiver: Receiver, name: str) -> None:
-        self._names[signal_name(signal), _key(receiver)] = (name, receiver)
+    def give(self, name: str, receiver: Receiver, signals: list[Signal], sender: Any) -> None:
+        """Name a receiver, or raise ``ValueError`` if another has this name already."""
+        for signal in signals:
+            if is_taken(name, receiver, signal, sender, self):
+                raise ValueError(f"{signal_name(signal)} has a receiver named {name!r} already.")
+        for signal in signals:
+            self._names[signal_name(signal), _key(receiver)] = (name, receiver)
 
     def get(self, signal: Signal, receiver: Receiver) -> str | None:
         if not self._names:
@@ -77,6 +82,17 @@ def identity_of(receiver: Receiver) -> str:
     return f"{_module_name(named.__module__ or 'builtins')}:{named.__qualname__}"
 
 
+def is_taken(
+    identity: str, receiver: Receiver, signal: Signal, sender: Any, names: ReceiverNames
+) -> bool:
+    """Whether another receiver than this one goes by ``identity``."""
+    own = _key(receiver)
+    return any(
+        taken == identity and _key(other) != own
+        for taken, other in connected(signal, sender, names)
+    )
+
+
 def warn_of_fragile_receivers(signal: Signal) -> None:
     """Warn, as they are connected, of receivers that will be lost or confused."""
     signal.receiver_connected.connect(_on_connected, weak=False)
@@ -94,8 +110,7 @@ def _on_connected(signal: Signal, *, receiver: Receiver, sender: Any, weak: bool
         return
     names = getattr(sender, "receiver_names", ReceiverNames())
     name = names.get(signal, receiver) or identity
-    own = _key(receiver)
-    if any(other == name and _key(r) != own for other, r in connected(signal, sender, names)):
+    if is_taken(name, receiver, signal, sender, names):
         _warn(
             f"{signal_name(signal)} has two receivers called {name}; which of them is "
             f"{name}#2 depends on the order of connection. Give each a name of its own: "
