@@ -1,8 +1,9 @@
 """Microseconds per request inside the process: the WSGI callable, no sockets.
 
-Three ways to receive the same signed ``call_ended``, in turn within one run: a bare view
-that reads the body and answers, retell-flask, and the view that a user of ``retell-sdk``
-writes. The receivers read ``call_id``, ``duration_ms`` and ``transcript``.
+The same signed ``call_ended`` is received in turn within one run by a bare view that reads
+the body and answers, by retell-flask, by the view that a user of ``retell-sdk`` writes, and
+by a floor: the least that any receiver has to do. The receivers of retell-flask and of the
+SDK's view read ``call_id``, ``duration_ms`` and ``transcript``.
 
     python benchmarks/receive.py [--rounds 40] [--sizes 4000 110000 700000]
 """
@@ -10,6 +11,7 @@ writes. The receivers read ``call_id``, ``duration_ms`` and ``transcript``.
 from __future__ import annotations
 
 import argparse
+import hmac
 import io
 import json
 import platform
@@ -19,6 +21,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+import msgspec
 import retell
 from flask import Flask, request
 
@@ -74,6 +77,22 @@ def sdk_app() -> Flask:
     return app
 
 
+def floor_app() -> Flask:
+    """What no receiver in Flask can do without: HMAC, one scan of the JSON, an answer."""
+    app = Flask("floor")
+    key = KEY.encode()
+
+    @app.post(PATH)
+    def webhook() -> Any:
+        length = int(request.environ["CONTENT_LENGTH"])
+        body = request.environ["wsgi.input"].read(length)
+        hmac.digest(key, body, "sha256")
+        msgspec.json.decode(body, type=msgspec.Raw)
+        return app.response_class(b'{"received": true}', content_type="application/json")
+
+    return app
+
+
 def request_microseconds(app: Flask, body: bytes, repeats: int) -> float:
     environ = {
         "REQUEST_METHOD": "POST",
@@ -109,24 +128,39 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=40, help="of each app and size")
     arguments.add_argument("--sizes", type=int, nargs="+", default=[4_000, 110_000, 700_000])
     options = arguments.parse_args()
-    apps = [bare_app(), library_app(), sdk_app()]
+    apps = [bare_app(), library_app(), sdk_app(), floor_app()]
     print(
         f"Python {platform.python_version()}, Werkzeug {version('werkzeug')}, "
         f"msgspec {version('msgspec')}; medians of {options.rounds} rounds, in turn\n"
     )
-    print(f"{'bytes':>9} {'bare':>9} {'library':>9} {'sdk':>9}   µs a request; ratios")
+    print(f"{'bytes':>9} {'bare':>9} {'library':>9} {'sdk':>9} {'floor':>9}   µs a request")
     for size in options.sizes:
         body = call_ended_body(size)
-        repeats = max(10, 2_000_000 // len(body))
-        rounds = [
-            [request_microseconds(app, body, repeats) for app in apps]
-            for _ in range(options.rounds)
-        ]
-        bare, library, sdk = (statistics.median(column) for column in zip(*rounds, strict=True))
+        bare, library, sdk, floor = medians(apps, body, options.rounds)
         print(
-            f"{len(body):>9,} {bare:>9,.1f} {library:>9,.1f} {sdk:>9,.1f}   "
-            f"library / bare {library / bare:.2f}   library / sdk {library / sdk:.3f}"
+            f"{len(body):>9,} {bare:>9,.1f} {library:>9,.1f} {sdk:>9,.1f} {floor:>9,.1f}   "
+            f"library: {library / bare:.2f} of bare, {library / sdk:.3f} of sdk, "
+            f"{library / floor:.2f} of floor"
         )
+    print("\nThe library against the body's size\n")
+    print(f"{'bytes':>9} {'library':>9}   µs a request, and µs for each kB more than the first")
+    smallest, cheapest = 0, 0.0
+    for size in (175_000, 350_000, 700_000, 1_400_000, 2_800_000):
+        body = call_ended_body(size)
+        (library,) = medians(apps[1:2], body, options.rounds)
+        more = (library - cheapest) / (len(body) - smallest) * 1000
+        print(f"{len(body):>9,} {library:>9,.1f}   {f'{more:.2f}' if smallest else ''}")
+        if not smallest:
+            smallest, cheapest = len(body), library
+
+
+def medians(apps: list[Flask], body: bytes, rounds: int) -> list[float]:
+    repeats = max(10, 2_000_000 // len(body))
+    columns = zip(
+        *([request_microseconds(app, body, repeats) for app in apps] for _ in range(rounds)),
+        strict=True,
+    )
+    return [statistics.median(column) for column in columns]
 
 
 if __name__ == "__main__":

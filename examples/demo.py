@@ -106,6 +106,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--once", action="store_true", help="stop after the call")
     once = parser.parse_args().once
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
     narrator = Narrator()
     deliveries = logging.getLogger("retell_flask.delivery")
     deliveries.addHandler(narrator)

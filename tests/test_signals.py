@@ -83,7 +83,7 @@ def test_every_event_type_has_a_signal_and_every_signal_a_docstring() -> None:
     for name, signal in SIGNALS.items():
         assert getattr(signals, name) is signal
         assert signal.__doc__ is not None
-        assert "Keyword" in signal.__doc__
+        assert "Sender: the ``RetellBlueprint``" in signal.__doc__
 
 
 def test_connect_hears_all_blueprints_and_connect_via_one(retell: RetellBlueprint) -> None:

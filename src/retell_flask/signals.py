@@ -16,103 +16,124 @@ from .identity import warn_of_fragile_receivers
 
 _namespace = Namespace()
 
-call_started: Signal = _namespace.signal(
+
+def _signal(name: str, when: str, *keywords: str) -> Signal:
+    listed = ", ".join(f"``{keyword}``" for keyword in keywords or ("event",))
+    sender = "the ``RetellBlueprint`` that received it"
+    return _namespace.signal(name, f"{when}\n\nSender: {sender}. Keywords: {listed}.")
+
+
+call_started: Signal = _signal(
     "call_started",
-    """A call connected. Never sent for calls that do not connect. Keyword ``event``.""",
+    "A call connected. Never sent for calls that do not connect.",
 )
-call_ended: Signal = _namespace.signal(
+call_ended: Signal = _signal(
     "call_ended",
-    """A call completed, was transferred, failed, or did not connect; everything but the
-    analysis is known. Keyword ``event``.""",
+    "A call completed, was transferred, failed, or did not connect; everything but the "
+    "analysis is known.",
 )
-call_analyzed: Signal = _namespace.signal(
+call_analyzed: Signal = _signal(
     "call_analyzed",
-    """The analysis of a call is there (``event.call.analysis``). It may arrive before
-    ``call_ended`` and for some calls that did not connect never. Keyword ``event``.""",
+    "The analysis of a call is there (``event.call.analysis``). It may arrive before "
+    "``call_ended`` and for some calls that did not connect never.",
 )
-transcript_updated: Signal = _namespace.signal(
+transcript_updated: Signal = _signal(
     "transcript_updated",
-    """A turn of a running call or chat: a snapshot of the whole transcript so far, in
-    ``event.call.transcript_with_tool_calls``. Opt-in at Retell. Keyword ``event``.""",
+    "A turn of a running call or chat: a snapshot of the whole transcript so far, in "
+    "``event.call.transcript_with_tool_calls``. Opt-in at Retell.",
 )
-transfer_started: Signal = _namespace.signal(
+transfer_started: Signal = _signal(
     "transfer_started",
-    """A transfer begins (``event.transfer``). Opt-in at Retell. Keyword ``event``.""",
+    "A transfer begins (``event.transfer``). Opt-in at Retell.",
 )
-transfer_bridged: Signal = _namespace.signal(
+transfer_bridged: Signal = _signal(
     "transfer_bridged",
-    """A transfer was bridged. Opt-in at Retell. Keyword ``event``.""",
+    "A transfer was bridged. Opt-in at Retell.",
 )
-transfer_cancelled: Signal = _namespace.signal(
+transfer_cancelled: Signal = _signal(
     "transfer_cancelled",
-    """A transfer was cancelled or did not connect. Opt-in at Retell. Keyword ``event``.""",
+    "A transfer was cancelled or did not connect. Opt-in at Retell.",
 )
-transfer_ended: Signal = _namespace.signal(
+transfer_ended: Signal = _signal(
     "transfer_ended",
-    """The leg of a transfer ended. Opt-in at Retell. Keyword ``event``.""",
+    "The leg of a transfer ended. Opt-in at Retell.",
 )
-chat_started: Signal = _namespace.signal("chat_started", """A chat began. Keyword ``event``.""")
-chat_ended: Signal = _namespace.signal(
-    "chat_ended", """A chat completed or failed. Keyword ``event``."""
+chat_started: Signal = _signal(
+    "chat_started",
+    "A chat began.",
 )
-chat_analyzed: Signal = _namespace.signal(
+chat_ended: Signal = _signal(
+    "chat_ended",
+    "A chat completed or failed.",
+)
+chat_analyzed: Signal = _signal(
     "chat_analyzed",
-    """The analysis of a chat is there (``event.chat.analysis``). Keyword ``event``.""",
+    "The analysis of a chat is there (``event.chat.analysis``).",
 )
-alert_triggered: Signal = _namespace.signal(
+alert_triggered: Signal = _signal(
     "alert_triggered",
-    """An alert rule opened an incident (``event.alert``). Retell sends it once and never
-    repeats it. Keyword ``event``.""",
+    "An alert rule opened an incident (``event.alert``). Retell sends it once and never "
+    "repeats it.",
 )
-alert_resolved: Signal = _namespace.signal(
+alert_resolved: Signal = _signal(
     "alert_resolved",
-    """The incident of an alert rule is over. Sent once, never repeated. Keyword
-    ``event``.""",
+    "The incident of an alert rule is over. Sent once, never repeated.",
 )
-agent_transfer: Signal = _namespace.signal(
+agent_transfer: Signal = _signal(
     "agent_transfer",
-    """The agent hands a call over (``event.transfer``): with ``transfer_started``, or with
-    a ``call_ended`` of reason ``call_transfer``. Keyword ``event``.""",
+    "The agent hands a call over (``event.transfer``): with ``transfer_started``, or with "
+    "a ``call_ended`` of reason ``call_transfer``.",
 )
-voicemail_detected: Signal = _namespace.signal(
+voicemail_detected: Signal = _signal(
     "voicemail_detected",
-    """A voicemail answered: with a ``call_ended`` of reason ``voicemail_reached``, or a
-    ``call_analyzed`` with ``in_voicemail``. Keyword ``event``.""",
+    "A voicemail answered: with a ``call_ended`` of reason ``voicemail_reached``, or a "
+    "``call_analyzed`` with ``in_voicemail``.",
 )
-call_error: Signal = _namespace.signal(
+call_error: Signal = _signal(
     "call_error",
-    """A call failed or was not connected (``event.error``): with a ``call_ended`` of status
-    ``error`` or ``not_connected``. Keyword ``event``.""",
+    "A call failed or was not connected (``event.error``): with a ``call_ended`` of "
+    "status ``error`` or ``not_connected``.",
 )
-event_received: Signal = _namespace.signal(
+event_received: Signal = _signal(
     "event_received",
-    """Every event, known or not, before its own signal. Keyword ``event``.""",
+    "Every event, known or not, before its own signal.",
 )
-unknown_event: Signal = _namespace.signal(
+unknown_event: Signal = _signal(
     "unknown_event",
-    """An event of a type that this version does not know. Keyword ``event``.""",
+    "An event of a type that this version does not know.",
 )
-event_revised: Signal = _namespace.signal(
+event_revised: Signal = _signal(
     "event_revised",
-    """Another version of an event that was delivered before, ``event.revision`` 1 and up;
-    it fires no signal of its type again. Needs an inbox. Keyword ``event``.""",
+    "Another version of an event that was delivered before, ``event.revision`` 1 and up; "
+    "it fires no signal of its type again. Needs an inbox.",
 )
-webhook_rejected: Signal = _namespace.signal(
+webhook_rejected: Signal = _signal(
     "webhook_rejected",
-    """A request was refused with 400, 401 or 413. Keywords ``status``, ``reason``,
-    ``skew_ms`` (milliseconds, for ``stale``) and ``remote_addr``. Sent at once; what a
-    receiver raises is logged.""",
+    "A request was refused with 400, 401 or 413. ``skew_ms`` is how many milliseconds a "
+    "stale signature lies in the past. Sent at once; what a receiver raises is logged.",
+    "status",
+    "reason",
+    "skew_ms",
+    "remote_addr",
 )
-delivery_failed: Signal = _namespace.signal(
+delivery_failed: Signal = _signal(
     "delivery_failed",
-    """A receiver raised and will be tried again. Keywords ``event``, ``receiver`` (its
-    identity), ``error``, ``attempt`` and ``retry_at`` (aware UTC; None where Retell
-    decides). Sent at once; what a receiver raises is logged.""",
+    "A receiver (its identity) raised and will be tried again, at ``retry_at`` (aware "
+    "UTC; None where Retell decides). Sent at once; what a receiver raises is logged.",
+    "event",
+    "receiver",
+    "error",
+    "attempt",
+    "retry_at",
 )
-delivery_dead: Signal = _namespace.signal(
+delivery_dead: Signal = _signal(
     "delivery_dead",
-    """A receiver failed for the last time. Keywords ``event``, ``receiver``, ``error`` and
-    ``attempt``. Needs an inbox. Sent at once; what a receiver raises is logged.""",
+    "A receiver (its identity) failed for the last time. Needs an inbox. Sent at once; "
+    "what a receiver raises is logged.",
+    "event",
+    "receiver",
+    "error",
+    "attempt",
 )
 
 SIGNALS: dict[str, Signal] = dict(_namespace)
@@ -142,5 +163,5 @@ def signals_for(event: Event) -> list[Signal]:
     return [event_received, own, *outcomes]
 
 
-for _signal in SIGNALS.values():
-    warn_of_fragile_receivers(_signal)
+for _each in SIGNALS.values():
+    warn_of_fragile_receivers(_each)
