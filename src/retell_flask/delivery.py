@@ -70,7 +70,8 @@ class Deliverer:
         except FAILURES as raised:
             error = raised
         outcome = Outcome(signal_name(signal), identity, error)
-        _log(outcome, event, time.perf_counter() - began)
+        if error is not None or _logger.isEnabledFor(logging.INFO):
+            _log(outcome, event, time.perf_counter() - began)
         if outcome.failed:
             about = {"event": event, "receiver": identity, "error": error}
             self.report(delivery_failed, **about, attempt=event.attempt, retry_at=None)
@@ -93,8 +94,6 @@ async def _wait_for(result: Awaitable[Any]) -> None:
 
 
 def _log(outcome: Outcome, event: Event, seconds: float) -> None:
-    if outcome.error is None and not _logger.isEnabledFor(logging.INFO):
-        return
     level, text, with_traceback = next(
         line for kind, line in _LOG_LINES if isinstance(outcome.error, kind)
     )
