@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import gc
 import gzip
+import io
 import logging
 import weakref
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, Response, abort, request
+from flask import Blueprint, Flask, Response, abort, current_app, has_request_context, request
 from flask_limiter import Limiter
 from flask_wtf import CSRFProtect
+from werkzeug.test import EnvironBuilder
 
 from retell_flask import (
     ConfigurationError,
@@ -151,12 +153,15 @@ def test_inbound_takes_no_other_event_and_no_plain_signature(retell: RetellBluep
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "GET", "DELETE"])
-def test_a_function_is_404_after_verification(method: str, app: Flask) -> None:
+def test_a_function_is_404_after_verification(method: str, retell: RetellBlueprint) -> None:
+    app = make_app(retell, RETELL_WEBHOOK_SECRET=KEY)
     body = b"" if method in ("GET", "DELETE") else encode(sample("custom_function"))
     client, path = app.test_client(), PATH + "/functions/book_table"
     signed = client.open(path, method=method, data=body, headers={HEADER: sign(body, KEY)})
     assert signed.status_code == 404
     assert client.open(path, method=method, data=body).status_code == 401
+    plain = {HEADER: sign_plain(body, KEY)}
+    assert client.open(path, method=method, data=body, headers=plain).status_code == 401
     assert client.open(path, method="HEAD").status_code == 405
 
 
@@ -179,6 +184,61 @@ def test_the_limit_decides_whatever_max_content_length_says(
     body = encode(ENDED).ljust(length)
     assert len(body) == length
     assert post(body).status_code == status
+
+
+class Stream(io.BytesIO):
+    """A server's input that gives a few bytes at a time, and may break off."""
+
+    def __init__(self, body: bytes, error: Exception | None = None) -> None:
+        super().__init__(body)
+        self.error = error
+
+    def read(self, size: int | None = -1) -> bytes:
+        part = super().read(7)
+        if not part and self.error:
+            raise self.error
+        return part
+
+    def readinto(self, buffer: Any) -> int:
+        part = self.read()
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def send(app: Flask, body: Any, **environ: Any) -> tuple[str, bytes]:
+    whole = encode(ENDED)
+    builder = EnvironBuilder(PATH, method="POST", headers={HEADER: sign(whole, KEY)})
+    builder.input_stream = body
+    answer: list[str] = []
+    environ = {**builder.get_environ(), "CONTENT_LENGTH": str(len(whole)), **environ}
+    chunks = app(
+        {k: v for k, v in environ.items() if v is not None}, lambda s, *_: answer.append(s)
+    )
+    return answer[0][:3], b"".join(chunks)
+
+
+def test_a_body_may_come_in_pieces(app: Flask) -> None:
+    assert send(app, Stream(encode(ENDED)))[0] == "200"
+
+
+@pytest.mark.parametrize("error", [OSError("reset"), ValueError("closed")])
+@pytest.mark.parametrize("chunked", [{}, {"CONTENT_LENGTH": None, "wsgi.input_terminated": True}])
+def test_a_connection_that_breaks_off_is_400(app: Flask, error: Exception, chunked: Any) -> None:
+    status, answer = send(app, Stream(encode(ENDED)[:20], error), **chunked)
+    assert (status, b"shorter than its Content-Length" in answer) == ("400", True)
+
+
+def test_the_limit_decides_for_chunked_bodies_too(retell: RetellBlueprint) -> None:
+    app = make_app(retell, MAX_CONTENT_LENGTH=10)
+    chunked = {"CONTENT_LENGTH": None, "wsgi.input_terminated": True}
+    assert send(app, Stream(encode(ENDED)), **chunked)[0] == "200"
+
+
+def test_a_host_that_read_up_to_a_limit_of_its_own_gets_413(retell: RetellBlueprint) -> None:
+    app = make_app(retell, MAX_CONTENT_LENGTH=10)
+    app.before_request(lambda: (request.stream.read(), None)[1])
+    chunked = {"CONTENT_LENGTH": None, "wsgi.input_terminated": True}
+    assert send(app, io.BytesIO(encode(ENDED)), **chunked)[0] == "413"
 
 
 def test_row_10_any_content_type_is_left_alone(post: Post) -> None:
@@ -279,6 +339,24 @@ def test_a_rejection_is_signalled_and_logged_without_what_was_sent(
     assert [a["skew_ms"] is None for a in about] == [True, False, True]
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
     assert stale.split("d=")[1] not in caplog.text
+
+
+def test_a_body_that_is_too_long_is_signalled_too(retell: RetellBlueprint) -> None:
+    about: list[Any] = []
+    retell.on(webhook_rejected)(lambda _, status, reason, **extra: about.append((status, reason)))
+    make_post(make_app(retell, RETELL_MAX_BODY=10))(ENDED)
+    assert about == [(413, "too_large")]
+
+
+def test_receivers_of_rejections_have_an_app_context_and_no_request(
+    retell: RetellBlueprint, post: Post
+) -> None:
+    seen: list[Any] = []
+    retell.on(webhook_rejected)(
+        lambda _, **about: seen.append((current_app.name, has_request_context()))
+    )
+    post(ENDED, header=None)
+    assert seen == [("host", False)]
 
 
 def test_a_broken_receiver_of_rejections_changes_no_answer(

@@ -233,6 +233,7 @@ def test_one_line_per_outcome_with_structured_fields(
     assert done.getMessage() == "store handled call_ended of call_1"
     assert (done.levelname, failed.levelname) == ("INFO", "WARNING")
     assert failed.getMessage() == "bill wants call_ended of call_1 again"
+    assert failed.exc_info is None
     assert (
         vars(done).items()
         >= {

@@ -69,6 +69,13 @@ def test_id_is_equal_for_every_version_of_what_comes_once_per_call(type_: str) -
     assert first.id.startswith("evt_")
 
 
+@pytest.mark.parametrize("type_", ["chat_started", "chat_ended", "chat_analyzed"])
+def test_id_is_equal_for_every_version_of_what_comes_once_per_chat(type_: str) -> None:
+    chats = ({"chat_id": "c"}, {"chat_id": "c", "version": 1}, {"chat_id": "d"})
+    first, second, other = (parse_event(encode({"event": type_, "chat": chat})) for chat in chats)
+    assert first.id == second.id != other.id
+
+
 @pytest.mark.parametrize("type_", ["transfer_started", "transcript_updated", "new_event"])
 def test_id_is_of_the_body_for_all_else(type_: str) -> None:
     first = parse_event(encode(call_payload(type_)))

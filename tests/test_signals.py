@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from retell_flask import Event, RetellBlueprint, signals
@@ -102,3 +103,9 @@ def test_connect_hears_all_blueprints_and_connect_via_one(retell: RetellBlueprin
         event = parse_event(encode(call_payload("call_ended")))
         signals.call_ended.send(RetellBlueprint("other"), event=event)
         assert heard == ["everybody"]
+
+
+def test_another_version_of_an_event_fires_no_signal_of_its_type_again() -> None:
+    event = parse_event(encode(call_payload("call_ended", call_status="error")))
+    revised = msgspec.structs.replace(event, revision=1)
+    assert signals_for(revised) == [signals.event_received, signals.event_revised]

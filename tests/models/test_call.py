@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
+import msgspec
 import pytest
 
 from retell_flask import Call
@@ -114,3 +115,20 @@ def test_repr_holds_the_id_alone() -> None:
     call = parse_event(encode(sample("call_analyzed"))).call
     assert repr(call) == f"<Call '{sample('call_analyzed')['call']['call_id']}'>"
     assert repr(parse(call_id="\x1b[31m\r\n")) == r"<Call '\x1b[31m\r\n'>"
+
+
+LAZY = [field.encode_name for field in msgspec.structs.fields(Call) if field.type is msgspec.Raw]
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_every_array_of_items_is_read_from_its_own_field(name: str) -> None:
+    call = parse(**{name: [{"role": "user", "content": name}]})
+    assert len(LAZY) == 7
+    assert {n: getattr(call, n) for n in LAZY if getattr(call, n)} == {
+        name: (UserUtterance(content=name),)
+    }
+
+
+def test_the_end_of_a_transfer_has_a_twin() -> None:
+    call = parse(transfer_end_timestamp=0)
+    assert call.transfer_ended_at == datetime(1970, 1, 1, tzinfo=timezone.utc)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from retell_flask import ChatEvent
+import msgspec
+import pytest
+
+from retell_flask import Chat, ChatEvent
 from retell_flask.events import parse_event
 from retell_flask.models import ToolCallResult, UserUtterance
 from retell_flask.testing import encode, sample
@@ -42,3 +45,16 @@ def test_transcript_updated_of_a_chat_agent_reads_the_top_level() -> None:
     chat = parse_event(encode(body)).chat
     assert chat is not None
     assert chat.transcript_with_tool_calls == (UserUtterance(content="Hello"),)
+
+
+LAZY = [field.encode_name for field in msgspec.structs.fields(Chat) if field.type is msgspec.Raw]
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_every_array_of_items_is_read_from_its_own_field(name: str) -> None:
+    items = {name: [{"role": "user", "content": name}]}
+    chat = parse_event(encode({"event": "chat_ended", "chat": {"chat_id": "c", **items}})).chat
+    assert len(LAZY) == 7
+    assert {n: getattr(chat, n) for n in LAZY if getattr(chat, n)} == {
+        name: (UserUtterance(content=name),)
+    }
