@@ -266,13 +266,24 @@ def test_row_17_a_before_request_may_have_read_the_body(
     assert heard
 
 
+@pytest.mark.parametrize(
+    "read", [lambda: request.stream.read(), lambda: request.get_data(cache=False)]
+)
+def test_row_17_the_log_says_who_may_have_consumed_the_body(
+    read: Any, app: Flask, post: Post, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.before_request(lambda: (read(), None)[1])
+    assert post(ENDED).status_code == 400
+    assert "before_request or middleware read it first" in caplog.text
+
+
 def test_row_17_the_log_says_who_may_have_consumed_a_form(
     app: Flask, post: Post, caplog: pytest.LogCaptureFixture
 ) -> None:
     app.before_request(lambda: (request.form, None)[1])
     response = post(ENDED, content_type="application/x-www-form-urlencoded")
     assert response.status_code == 400
-    assert "before_request that reads request.form" in caplog.text
+    assert "request.form of a form" in caplog.text
 
 
 def test_an_after_request_can_still_read_the_body(app: Flask, post: Post) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import functools
 import logging
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -99,7 +100,8 @@ def test_giving_up_is_logged_and_no_failure(
 
     (outcome,) = deliverer.deliver(event)
     assert not outcome.failed
-    assert "quitter gave up on call_ended of call_1" in caplog.text
+    assert "quitter gave up on call_ended of call_1: no such customer" in caplog.text
+    assert caplog.records[0].exc_info is None
 
 
 def test_each_receiver_has_an_app_context_of_its_own_and_no_request_context(
@@ -260,3 +262,28 @@ def test_row_13_a_senders_text_is_one_short_escaped_line(
     assert "\n" not in record.getMessage()
     assert "\x1b" not in record.getMessage()
     assert len(record.getMessage()) < 1000
+
+
+def test_an_event_that_nobody_listens_to_leaves_a_line(
+    deliverer: Deliverer, event: Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert deliverer.deliver(event) == []
+    assert "Nobody listens to call_ended of call_1" in caplog.text
+
+
+def test_a_line_names_the_signal_where_it_is_not_the_type(
+    retell: RetellBlueprint, deliverer: Deliverer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    retell.on("voicemail_detected", name="text")(lambda _, **extra: None)
+    voicemail = call_payload("call_ended", disconnection_reason="voicemail_reached")
+    deliverer.deliver(parse_event(encode(voicemail)))
+    assert "text handled voicemail_detected (call_ended) of call_1" in caplog.text
+
+
+def test_retry_takes_seconds_or_a_timedelta() -> None:
+    assert Retry().after is None
+    assert Retry(after=1.5).after == Retry(timedelta(seconds=1.5)).after
+    with pytest.raises(TypeError, match="takes after="):
+        Retry("later")  # type: ignore[arg-type]

@@ -15,7 +15,6 @@ from retell_flask.identity import (
     ReceiverNames,
     connected,
     identity_of,
-    warn_of_fragile_receivers,
 )
 
 
@@ -121,39 +120,6 @@ def test_a_name_takes_the_place_of_the_identity() -> None:
     assert connected(signal, None, names) == [("the-handler", handler)]
 
 
-def test_a_weak_closure_is_warned_about_when_it_is_connected() -> None:
-    def closure(sender: Any, **extra: Any) -> None: ...
-
-    with pytest.warns(RuntimeWarning, match=r"closure is held weakly by call_ended.*connect_via"):
-        call_ended.connect(closure)
-    call_ended.disconnect(closure)
-    with pytest.warns(RuntimeWarning, match="held weakly"):
-        call_ended.connect(lambda sender, **extra: None)
-
-
-def test_strong_closures_and_module_functions_are_not_warned_about(
-    retell: RetellBlueprint,
-) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-
-        @call_ended.connect_via(retell)
-        def closure(sender: Any, **extra: Any) -> None: ...
-
-        with call_ended.connected_to(handler):
-            pass
-
-
-def test_a_second_receiver_of_one_identity_is_warned_about() -> None:
-    signal, sender = NamedSignal("s"), object()
-    warn_of_fragile_receivers(signal)
-    signal.connect(handler, sender=sender)
-    signal.connect(handler, sender=sender)  # the same one: nothing new
-    signal.connect(another, sender=sender)
-    with pytest.warns(RuntimeWarning, match=r'handler#2.*@retell.on\("s", name='):
-        signal.connect(functools.partial(handler), sender=sender, weak=False)
-
-
 def test_a_name_of_its_own_needs_no_warning(retell: RetellBlueprint) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -181,6 +147,9 @@ def test_on_refuses_signals_that_do_not_exist(retell: RetellBlueprint) -> None:
         retell.on("call_endet")
     with pytest.raises(ValueError, match="needs a signal"):
         retell.on()
+    for wrong in (handler, ["call_ended"], None):
+        with pytest.raises(TypeError, match=r'takes signals or their names: @retell.on\("call_e'):
+            retell.on(wrong)  # type: ignore[arg-type]
 
 
 def test_on_refuses_a_name_that_another_receiver_has(retell: RetellBlueprint) -> None:

@@ -14,7 +14,7 @@ ROOT = Path(retell_flask.__file__).parent
 FLOORS = [
     {"errors", "decoding", "models"},
     {"settings", "signatures", "events"},
-    {"signals", "identity", "receiver"},
+    {"signals", "connections", "identity", "receiver"},
     {"delivery"},
     {"blueprint"},
     {"__init__"},

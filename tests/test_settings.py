@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any
@@ -61,6 +62,12 @@ def test_keys_come_from_the_environment_the_same_way(value: str, keys: list[byte
 )
 def test_row_2_an_empty_key_is_refused(value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^RETELL_API_KEY (has an empty|takes a) key"):
+        read(API_KEY=value)
+
+
+@pytest.mark.parametrize("value", ['"k"', "'k'", "a,'b'"])
+def test_a_key_in_quotation_marks_is_refused(value: str) -> None:
+    with pytest.raises(ConfigurationError, match="RETELL_API_KEY has a key in quotation marks"):
         read(API_KEY=value)
 
 
@@ -177,3 +184,19 @@ def test_no_error_shows_the_value(option: str) -> None:
     assert SECRET not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("name", ["RETELL_APIKEY", "RETELL_API_KEYS", "retell_api_key"])
+def test_a_misspelt_option_is_warned_about(name: str) -> None:
+    with (
+        pytest.warns(RuntimeWarning, match=f"{name} is no option.*meant to be RETELL_API_KEY"),
+        pytest.raises(ConfigurationError),
+    ):
+        read_settings({name: SECRET}, environ={})
+
+
+def test_names_of_the_hosts_own_are_not() -> None:
+    environ = {"RETELL_API_KEY": "k", "RETELL_AGENT_ID": "a", "RETELL_FROM_NUMBER": "+1"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_settings({"APIKEY": "x"}, environ=environ)

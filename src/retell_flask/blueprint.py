@@ -108,8 +108,8 @@ class RetellBlueprint(Blueprint):
             if state.blueprint is self or state.blueprint.name == self.name:
                 raise ConfigurationError(
                     f"A RetellBlueprint named {self.name!r} is registered on this app "
-                    "already. For a second one give it a name, a config_prefix and a "
-                    "url_prefix of its own."
+                    "already. Remove the second register_blueprint, or give another "
+                    "blueprint a name, a config_prefix and a url_prefix of its own."
                 )
             if state.url_prefix.rstrip("/") == url_prefix.rstrip("/"):
                 raise ConfigurationError(
@@ -192,7 +192,8 @@ def _reject(state: State, rejection: Rejection, remote_addr: str | None) -> Resp
         "remote_addr": remote_addr,
     }
     _logger.warning(
-        "Webhook refused with %s (%s). %s",
+        "Webhook from %s refused with %s (%s). %s",
+        remote_addr,
         rejection.status,
         rejection.reason,
         rejection.hint or rejection.error,
@@ -251,8 +252,10 @@ def _json(state: State, status: int, body: bytes) -> Response:
 
 
 def _signal(signal: str | Signal) -> Signal:
-    if not isinstance(signal, str):
+    if isinstance(signal, Signal):
         return signal
+    if not isinstance(signal, str):
+        raise TypeError('on() takes signals or their names: @retell.on("call_ended").')
     if signal not in SIGNALS:
         raise ValueError(f"There is no signal {signal!r}. Known: {', '.join(sorted(SIGNALS))}.")
     return SIGNALS[signal]

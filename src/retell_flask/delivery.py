@@ -48,11 +48,16 @@ class Deliverer:
 
     def deliver(self, event: Event) -> list[Outcome]:
         """Call all receivers of the signals that ``event`` fires, also behind one that raised."""
-        return [
+        outcomes = [
             self._run(event, signal, identity, receiver)
             for signal in signals_for(event)
             for identity, receiver in connected(signal, self._sender, self._names)
         ]
+        if not outcomes:
+            _logger.info(
+                "Nobody listens to %s of %s", loggable(event.type), loggable(_subject(event))
+            )
+        return outcomes
 
     def report(self, signal: Signal, **keywords: Any) -> None:
         """Send a signal about the receiving itself; what its receivers raise is logged."""
@@ -94,16 +99,19 @@ async def _wait_for(result: Awaitable[Any]) -> None:
 
 
 def _log(outcome: Outcome, event: Event, seconds: float) -> None:
+    error = outcome.error
     level, text, with_traceback = next(
-        line for kind, line in _LOG_LINES if isinstance(outcome.error, kind)
+        line for kind, line in _LOG_LINES if isinstance(error, kind)
     )
+    is_own = outcome.signal == event.type
     _logger.log(
         level,
         text,
         outcome.receiver,
-        loggable(event.type),
-        loggable(event.session_id or event.id),
-        exc_info=outcome.error if with_traceback else None,
+        loggable(event.type) if is_own else f"{outcome.signal} ({loggable(event.type)})",
+        loggable(_subject(event)),
+        *([loggable(str(error))] if isinstance(error, GiveUp) else []),
+        exc_info=error if with_traceback else None,
         extra={
             "retell_event_id": event.id,
             "retell_event_type": event.type[:200],
@@ -119,9 +127,13 @@ def _log(outcome: Outcome, event: Event, seconds: float) -> None:
 _LOG_LINES: tuple[tuple[type, tuple[int, str, bool]], ...] = (
     (type(None), (logging.INFO, "%s handled %s of %s", False)),
     (Retry, (logging.WARNING, "%s wants %s of %s again", False)),
-    (GiveUp, (logging.ERROR, "%s gave up on %s of %s", True)),
+    (GiveUp, (logging.ERROR, "%s gave up on %s of %s: %s", False)),
     (BaseException, (logging.ERROR, "%s failed on %s of %s", True)),
 )
+
+
+def _subject(event: Event) -> str:
+    return event.session_id or event.id
 
 
 def loggable(text: str) -> str:

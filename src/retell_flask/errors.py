@@ -64,9 +64,11 @@ class Retry(Exception):
 
     def __init__(self, after: float | timedelta | None = None) -> None:
         super().__init__("The receiver asked for another attempt.")
-        self.after: timedelta | None = (
-            timedelta(seconds=after) if isinstance(after, (int, float)) else after
-        )
+        if isinstance(after, (int, float)):
+            after = timedelta(seconds=after)
+        if after is not None and not isinstance(after, timedelta):
+            raise TypeError("Retry takes after=, a number of seconds or a timedelta.")
+        self.after: timedelta | None = after
 
 
 class GiveUp(Exception):

@@ -9,13 +9,12 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-import warnings
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
-from blinker import ANY, Signal
+from blinker import Signal
 
 Receiver = Callable[..., Any]
 
@@ -91,35 +90,6 @@ def is_taken(
         taken == identity and _key(other) != own
         for taken, other in connected(signal, sender, names)
     )
-
-
-def warn_of_fragile_receivers(signal: Signal) -> None:
-    """Warn, as they are connected, of receivers that will be lost or confused."""
-    signal.receiver_connected.connect(_on_connected, weak=False)
-
-
-def _on_connected(signal: Signal, *, receiver: Receiver, sender: Any, weak: bool) -> None:
-    identity = identity_of(receiver)
-    if weak and ("<locals>" in identity or "<lambda>" in identity):
-        _warn(
-            f"{identity} is held weakly by {signal_name(signal)} and gone as soon as the "
-            "function around it returns. Connect it with connect_via(retell), with "
-            "@retell.on(…), or define it at module level."
-        )
-    if sender is ANY:
-        return
-    names = getattr(sender, "receiver_names", ReceiverNames())
-    name = names.get(signal, receiver) or identity
-    if is_taken(name, receiver, signal, sender, names):
-        _warn(
-            f"{signal_name(signal)} has two receivers called {name}; which of them is "
-            f"{name}#2 depends on the order of connection. Give each a name of its own: "
-            f'@retell.on("{signal_name(signal)}", name="…").'
-        )
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=5)
 
 
 def _module_name(module: str) -> str:

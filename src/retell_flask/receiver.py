@@ -54,8 +54,9 @@ _HINTS = {
     "or middleware change the body?",
 }
 _CONSUMED = (
-    "The body was empty although its Content-Length is not: the sender went away, or "
-    "something read it before, such as a before_request that reads request.form."
+    "The body was empty although its Content-Length is not: the sender went away, or a "
+    "before_request or middleware read it first (request.stream, get_data(cache=False), or "
+    "request.form of a form)."
 )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -65,6 +67,7 @@ def read_settings(
     option and never shows the value, which may be a key in the wrong place.
     """
     environ = os.environ if environ is None else environ
+    _warn_of_misspelt(prefix, {*config, *environ})
     values = {o.name.lower(): _read(o, f"{prefix}_{o.name}", config, environ) for o in OPTIONS}
     settings = Settings(**values)
     if not settings.api_key and not settings.webhook_secret:
@@ -80,6 +83,19 @@ def read_settings(
             "'timestamped', the scheme that Retell uses."
         )
     return settings
+
+
+def _warn_of_misspelt(prefix: str, names: Iterable[str]) -> None:
+    known = {f"{prefix}_{option.name}" for option in OPTIONS}
+    for name in sorted(names):
+        if name in known or not name.upper().startswith(f"{prefix}_".upper()):
+            continue
+        if close := difflib.get_close_matches(name.upper(), known, 1, 0.9):
+            warnings.warn(
+                f"{name} is no option of retell-flask. Is it meant to be {close[0]}?",
+                RuntimeWarning,
+                stacklevel=5,  # where register_blueprint was called
+            )
 
 
 def _read(option: Option, name: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
@@ -112,7 +128,9 @@ def _key(part: Any) -> Key:
     except UnicodeEncodeError:
         raise ValueError("has a key that is not valid text.") from None
     if not key:
-        raise ValueError("has an empty key, which would let anybody in. Remove it.")
+        raise ValueError("has an empty key, which would let anybody in. Remove or set it.")
+    if len(key) > 1 and key[:1] == key[-1:] and key[:1] in (b"'", b'"'):
+        raise ValueError("has a key in quotation marks. Set it without them.")
     return key
 
 

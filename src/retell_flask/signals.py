@@ -11,16 +11,19 @@ from typing import Any
 
 from blinker import Namespace, Signal
 
+from .connections import watch_connections
 from .events import SUBJECTS, Event
-from .identity import warn_of_fragile_receivers
 
 _namespace = Namespace()
 
 
 def _signal(name: str, when: str, *keywords: str) -> Signal:
-    listed = ", ".join(f"``{keyword}``" for keyword in keywords or ("event",))
+    keywords = keywords or ("event",)
+    listed = ", ".join(f"``{keyword}``" for keyword in keywords)
     sender = "the ``RetellBlueprint`` that received it"
-    return _namespace.signal(name, f"{when}\n\nSender: {sender}. Keywords: {listed}.")
+    signal = _namespace.signal(name, f"{when}\n\nSender: {sender}. Keywords: {listed}.")
+    watch_connections(signal, keywords)
+    return signal
 
 
 call_started: Signal = _signal(
@@ -81,8 +84,9 @@ alert_resolved: Signal = _signal(
 )
 agent_transfer: Signal = _signal(
     "agent_transfer",
-    "The agent hands a call over (``event.transfer``): with ``transfer_started``, or with "
-    "a ``call_ended`` of reason ``call_transfer``.",
+    "A call is transferred (``event.transfer``): with ``transfer_started``, or with a "
+    "``call_ended`` of reason ``call_transfer``. Not what Retell calls Agent Transfer, from "
+    "one AI agent to another.",
 )
 voicemail_detected: Signal = _signal(
     "voicemail_detected",
@@ -161,7 +165,3 @@ def signals_for(event: Event) -> list[Signal]:
     own = SIGNALS[event.type] if event.type in SUBJECTS else unknown_event
     outcomes = [signal for signal, carries in _CARRIES.get(event.type, ()) if carries(event)]
     return [event_received, own, *outcomes]
-
-
-for _each in SIGNALS.values():
-    warn_of_fragile_receivers(_each)

@@ -188,7 +188,9 @@ def _explain_failure(
         side = "past" if error.skew_ms > 0 else "future"
         seconds = abs(error.skew_ms) / 1000
         message = f"The signature is right, but its time lies {seconds:,.1f} s in the {side}. "
-        return Explanation("stale", message + "Check this machine's clock.")
+        return Explanation(
+            "stale", message + "Check this machine's clock, unless it was captured long ago."
+        )
     return _EXPLANATIONS["header_padded"]
 
 
