@@ -9,7 +9,7 @@ PYTHONS := 3.10 3.11 3.12 3.13
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-oldest contract lint format bench wheel clean
 
-help:  ## Say what there is
+help:  ## Say what there is; begin with make demo. PYTHON=python3.12 takes another Python
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/.installed  ## Play a call to the quickstart application; ONCE=1 stops after it
@@ -57,6 +57,7 @@ clean:  ## Remove what was set up and built
 	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.python:
+	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON) here"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "$(PYTHON) is older than 3.10: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Setting up $(VENV), once"
@@ -70,5 +71,6 @@ $(VENV)/.installed: $(VENV)/.python pyproject.toml
 	@touch $@
 
 $(VENV)/.developing: $(VENV)/.python pyproject.toml $(CONSTRAINTS)
+	@echo "Installing the tools for tests and checks, once"
 	@$(BIN)/pip install --quiet -e . --group dev -c $(CONSTRAINTS)
 	@touch $@ $(VENV)/.installed

@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import sys
+import textwrap
 import threading
 import time
 import urllib.error
@@ -82,7 +83,8 @@ def play(url: str, narrator: Narrator) -> None:
         for _, receiver, printed, failed in narrator.runs[seen:]:
             print(f"  {receiver.partition(':')[2]}{' FAILED' if failed else ''}")
             for line in printed.strip().splitlines():
-                print(f"  │ {line}")
+                for part in textwrap.wrap(line, 74) or [""]:
+                    print(f"  │ {part}")
         if len(narrator.runs) == seen:
             print("  (no handler of the quickstart listens to this one)")
         print(f"← {answer}")
@@ -108,7 +110,7 @@ def main() -> int:
     once = parser.parse_args().once
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8")
+            stream.reconfigure(errors="replace")
     narrator = Narrator()
     deliveries = logging.getLogger("retell_flask.delivery")
     deliveries.addHandler(narrator)
@@ -124,7 +126,7 @@ def main() -> int:
         return 1
     print(f"\nEvery handler ran. Retell's part is played by {Path(__file__).name}.")
     if not once:
-        print(f"Still serving on {url}, with RETELL_API_KEY={KEY}. Ctrl-C stops it.", flush=True)
+        print(f"Still serving on {url}\nwith RETELL_API_KEY={KEY}. Ctrl-C stops it.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
         print("\nStopped.")

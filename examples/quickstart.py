@@ -10,7 +10,7 @@ retell = RetellBlueprint()  # reads RETELL_API_KEY from app.config, then the env
 @call_started.connect_via(retell)
 def greet(sender, event: CallEvent, **extra):
     call = event.call
-    print(f"{call.from_number} is talking to {call.agent_name} since {call.started_at:%H:%M:%S}")
+    print(f"{call.from_number} is talking to {call.agent_name} since {call.started_at}")
 
 
 @call_ended.connect_via(retell)

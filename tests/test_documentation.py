@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from support import PATH, make_post
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-PROGRAM, HANDLERS, TWO_BLUEPRINTS, TEST = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PROGRAM, HANDLERS, TURNS, TWO_BLUEPRINTS, LOOK, TEST = re.findall(
+    r"```python\n(.*?)```", README, re.DOTALL
+)
 
 
 def run(code: str, **names: Any) -> dict[str, Any]:
@@ -31,13 +35,14 @@ def test_the_program_is_the_quickstart_and_handles_a_call(
     assert (ROOT / "examples/quickstart.py").read_text("utf-8").endswith(PROGRAM)
     monkeypatch.setenv("RETELL_API_KEY", "k")
     names = run(PROGRAM)
-    run(HANDLERS, retell=names["retell"])
+    run(TURNS, **run(HANDLERS, retell=names["retell"]))
     post = make_post(names["create_app"]())
     for name in ("call_started", "call_ended", "call_analyzed", "call_ended_not_connected"):
         assert post(sample(name), key="k").status_code == 200
     printed = capsys.readouterr().out
     assert "is talking to Bayview Front Desk" in printed
     assert "The caller was positive" in printed
+    assert "calls check_availability with" in printed
     assert "+14155550177: Nobody answered." in printed
 
 
@@ -48,10 +53,18 @@ def test_two_blueprints_have_an_app_together() -> None:
     assert post(sample("call_ended"), path="/webhooks/support", key="key_2").status_code == 200
 
 
-def test_the_test_of_a_handler_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RETELL_API_KEY", "key_for_tests")
-    app = run(PROGRAM)["create_app"]()
-    run(TEST)["test_a_call_is_stored"](app.test_client())
+def test_the_look_at_a_delivery_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    app = run(TWO_BLUEPRINTS)["app"]
+    app.before_request(run(LOOK)["look"])
+    make_post(app)(sample("call_ended"), path="/webhooks/sales", key="another")
+    assert "None of the keys makes this digest" in capsys.readouterr().out
+
+
+def test_the_tests_of_handlers_pass(tmp_path: Path) -> None:
+    (tmp_path / "test_readme.py").write_text(f"{PROGRAM}\n\n{TEST}", "utf-8")
+    pytest_run = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path)]
+    done = subprocess.run(pytest_run, cwd=tmp_path, capture_output=True, text=True)
+    assert "2 passed" in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("name", SIGNALS)

@@ -51,7 +51,7 @@ def test_the_demo_serves_until_it_is_interrupted(tmp_path: Path) -> None:
     try:
         for line in demo.stdout:
             if "Still serving on" in line:
-                url = line.split()[3].rstrip(",")
+                url = line.split()[3]
                 break
         with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
             assert answer.status == 200
