@@ -51,6 +51,7 @@ bench: $(VENV)/.developing  ## Measure what a request costs; ARGS goes to the be
 	@$(BIN)/python benchmarks/receive.py $(ARGS)
 
 wheel: $(VENV)/.installed  ## Build the wheel into dist/
+	rm -rf dist
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:  ## Remove what was set up and built

@@ -22,8 +22,8 @@ settings.load_profile("here")
 
 @pytest.fixture(autouse=True)
 def no_options_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RETELL_API_KEY", "RETELL_WEBHOOK_SECRET"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("RETELL_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

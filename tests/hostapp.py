@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from flask import Flask
@@ -17,6 +18,7 @@ def read_everything(sender: Any, event: Event, **extra: Any) -> None:
 
 
 def create_app() -> Flask:
+    logging.basicConfig(level=logging.INFO)
     app = Flask("hostapp")
     app.register_blueprint(retell)
     return app

@@ -53,6 +53,13 @@ def test_a_second_receiver_of_one_identity_is_warned_about(retell: RetellBluepri
         call_ended.connect(functools.partial(handler), sender=retell, weak=False)
 
 
+def test_receivers_of_all_blueprints_are_looked_at_too() -> None:
+    first, second = functools.partial(handler), functools.partial(handler)
+    call_ended.connect(first)
+    with pytest.warns(RuntimeWarning, match="has two receivers called"):
+        call_ended.connect(second)
+
+
 def test_a_factory_that_connects_anew_each_time_is_told_where_to_define_it(
     retell: RetellBlueprint,
 ) -> None:

@@ -35,7 +35,7 @@ def event() -> Event:
 
 @pytest.fixture
 def deliverer(app: Flask, retell: RetellBlueprint) -> Deliverer:
-    return Deliverer(app, retell, retell.receiver_names)
+    return Deliverer(app, retell)
 
 
 def test_receivers_get_the_blueprint_and_the_event(

@@ -60,7 +60,11 @@ def test_repr_holds_no_payload() -> None:
     assert len(repr(event)) < 150
 
 
-@pytest.mark.parametrize("type_", ["call_started", "call_ended", "call_analyzed", "call_error"])
+ONCE_PER_CALL = ["call_started", "call_ended", "call_analyzed"]
+OUTCOMES = ["agent_transfer", "voicemail_detected", "call_error"]
+
+
+@pytest.mark.parametrize("type_", [*ONCE_PER_CALL, *OUTCOMES])
 def test_id_is_equal_for_every_version_of_what_comes_once_per_call(type_: str) -> None:
     first = parse_event(encode(call_payload(type_)))
     second = parse_event(encode(call_payload(type_, duration_ms=1)))
@@ -107,6 +111,20 @@ def test_transcript_updated_falls_back_to_the_call() -> None:
         call = parse_event(encode(payload)).call
         assert call is not None
         assert call.transcript_with_tool_calls == (AgentUtterance(content="nested"),)
+
+
+def test_transcript_updated_passes_over_what_is_no_array() -> None:
+    said = [{"role": "agent", "content": "nested"}]
+    payload = call_payload("transcript_updated", transcript_object=said)
+    call = parse_event(encode({**payload, "transcript_with_tool_calls": "odd"})).call
+    assert call is not None
+    assert call.transcript_with_tool_calls == (AgentUtterance(content="nested"),)
+
+
+def test_a_refused_body_leaves_no_warning_of_odd_fields(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(PayloadError):
+        parse_event(b'{"event":"call_ended","call":{}}')
+    assert caplog.text == ""
 
 
 def test_the_sample_of_transcript_updated_has_its_turns() -> None:

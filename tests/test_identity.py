@@ -12,7 +12,6 @@ from blinker import NamedSignal
 
 from retell_flask import RetellBlueprint, call_ended, call_started
 from retell_flask.identity import (
-    ReceiverNames,
     connected,
     identity_of,
 )
@@ -84,7 +83,7 @@ def test_receivers_come_in_order_of_connection_however_many() -> None:
     receivers = [functools.partial(handler, n=n) for n in range(50)]
     for receiver in receivers:
         signal.connect(receiver, sender=sender, weak=False)
-    pairs = connected(signal, sender, ReceiverNames())
+    pairs = connected(signal, sender)
     assert [receiver for _, receiver in pairs] == receivers
     assert [identity for identity, _ in pairs][:3] == [
         f"{HERE}:handler",
@@ -97,27 +96,28 @@ def test_bound_methods_and_weak_receivers_are_found() -> None:
     signal, sender, handlers = NamedSignal("s"), object(), Handlers()
     signal.connect(handlers.method)
     signal.connect(handler, sender=sender)
-    assert [i for i, _ in connected(signal, sender, ReceiverNames())] == [
+    assert [i for i, _ in connected(signal, sender)] == [
         f"{HERE}:Handlers.method",
         f"{HERE}:handler",
     ]
-    assert [i for i, _ in connected(signal, object(), ReceiverNames())] == [
-        f"{HERE}:Handlers.method"
-    ]
+    assert [i for i, _ in connected(signal, object())] == [f"{HERE}:Handlers.method"]
 
 
-def test_nobody_hears_a_muted_signal() -> None:
-    signal = NamedSignal("s")
-    signal.connect(handler)
-    with signal.muted():
-        assert connected(signal, None, ReceiverNames()) == []
+def test_a_name_takes_the_place_of_the_identity(retell: RetellBlueprint) -> None:
+    retell.on("call_ended", name="the-handler")(handler)
+    assert connected(call_ended, retell) == [("the-handler", handler)]
 
 
-def test_a_name_takes_the_place_of_the_identity() -> None:
-    signal, names = NamedSignal("s"), ReceiverNames()
-    signal.connect(handler)
-    names.give("the-handler", handler, [signal], None)
-    assert connected(signal, None, names) == [("the-handler", handler)]
+def test_a_name_holds_while_the_signal_is_muted(retell: RetellBlueprint) -> None:
+    retell.on("call_ended", name="n")(handler)
+    with call_ended.muted(), pytest.raises(ValueError, match="named 'n' already"):
+        retell.on("call_ended", name="n")(another)
+
+
+def test_a_receiver_keeps_its_first_name(retell: RetellBlueprint) -> None:
+    retell.on("call_ended", name="n")(handler)
+    with pytest.raises(ValueError, match="has this receiver by another name"):
+        retell.on("call_ended", name="m")(handler)
 
 
 def test_a_name_of_its_own_needs_no_warning(retell: RetellBlueprint) -> None:
@@ -125,7 +125,7 @@ def test_a_name_of_its_own_needs_no_warning(retell: RetellBlueprint) -> None:
         warnings.simplefilter("error")
         retell.on("call_ended", name="first")(functools.partial(handler))
         retell.on("call_ended", name="second")(functools.partial(handler))
-    assert [i for i, _ in connected(call_ended, retell, retell.receiver_names)] == [
+    assert [i for i, _ in connected(call_ended, retell)] == [
         "first",
         "second",
     ]
@@ -134,12 +134,12 @@ def test_a_name_of_its_own_needs_no_warning(retell: RetellBlueprint) -> None:
 def test_on_takes_names_and_signals(retell: RetellBlueprint) -> None:
     assert retell.on("call_ended", call_started)(handler) is handler
     for signal in (call_ended, call_started):
-        assert connected(signal, retell, retell.receiver_names) == [(f"{HERE}:handler", handler)]
+        assert connected(signal, retell) == [(f"{HERE}:handler", handler)]
 
 
 def test_on_holds_a_closure_strongly(retell: RetellBlueprint) -> None:
     retell.on("call_ended")(lambda sender, **extra: None)
-    assert len(connected(call_ended, retell, retell.receiver_names)) == 1
+    assert len(connected(call_ended, retell)) == 1
 
 
 def test_on_refuses_signals_that_do_not_exist(retell: RetellBlueprint) -> None:
@@ -165,4 +165,4 @@ def test_a_refused_name_connects_nothing(retell: RetellBlueprint) -> None:
     retell.on("call_ended", name="n")(handler)
     with pytest.raises(ValueError, match="already"):
         retell.on("call_started", "call_ended", name="n")(another)
-    assert connected(call_started, retell, retell.receiver_names) == []
+    assert connected(call_started, retell) == []

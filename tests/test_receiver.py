@@ -86,8 +86,21 @@ def test_row_7_a_body_shorter_than_declared() -> None:
     assert (refused.status, refused.reason) == (400, "truncated")
 
 
-def test_an_empty_body_that_should_not_be_one_hints_at_who_consumed_it() -> None:
-    assert "before_request" in rejection(incoming(b"", declared=10)).hint
+def test_the_digest_goes_before_the_length_and_the_hint_says_what_is_missing() -> None:
+    refused = rejection(incoming(BODY[:-1], header=sign(BODY, KEY), declared=len(BODY)))
+    assert (refused.status, refused.reason) == (401, "mismatch")
+    assert "shorter than its Content-Length" in refused.hint
+    consumed = rejection(incoming(b"", header=sign(BODY, KEY), declared=len(BODY)))
+    assert "before_request" in consumed.hint
+
+
+def test_the_tolerance_is_the_options() -> None:
+    settings = read_settings(
+        {"RETELL_API_KEY": KEY, "RETELL_SIGNATURE_TOLERANCE": "10m"}, environ={}
+    )
+    header = sign(BODY, KEY, timestamp_ms=time.time_ns() // 1_000_000 - 400_000)
+    assert receive(incoming(header=header), settings, SCHEMES).type == "call_ended"
+    assert rejection(incoming(header=header)).reason == "stale"
 
 
 def test_a_stale_signature_says_how_stale() -> None:

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from retell_flask import ConfigurationError, Event, RetellBlueprint, SignatureError, parse_event
+from retell_flask import (
+    ConfigurationError,
+    Event,
+    PayloadError,
+    RetellBlueprint,
+    SignatureError,
+    parse_event,
+)
 from retell_flask.signatures import verify
 from retell_flask.testing import encode, sample, sample_names, sign
 from support import Post, call_payload, make_app, make_post
@@ -80,7 +87,7 @@ def test_no_exception_of_ours_shows_what_was_sent() -> None:
         lambda: make_app(RetellBlueprint(), RETELL_API_KEY=["", KEY]),
         lambda: make_app(RetellBlueprint(), RETELL_MAX_BODY=KEY),
     ):
-        with pytest.raises((SignatureError, ConfigurationError, Exception)) as caught:
+        with pytest.raises((SignatureError, ConfigurationError, PayloadError)) as caught:
             raises()
         text = "".join(traceback.format_exception(caught.value))
         text += str(vars(caught.value))

@@ -13,14 +13,14 @@ from blinker import Signal
 from flask import Blueprint, Flask, Request, Response, request
 from flask.sansio.app import App
 from flask.sansio.blueprints import BlueprintSetupState
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wsgi import get_content_length
 
 from .delivery import Deliverer
 from .errors import ConfigurationError
 from .events import INBOUND_TYPES, Event
 from .identity import Receiver, ReceiverNames
-from .receiver import Incoming, Rejection, authenticate, receive, too_large, truncated
+from .receiver import Incoming, Rejection, authenticate, receive, too_large, unreadable
 from .settings import Settings, read_settings
 from .signals import SIGNALS, webhook_rejected
 from .signatures import HEADER, OWN_SCHEME
@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 F = TypeVar("F", bound=Receiver)
 
 _HEADER_VARIABLE = "HTTP_" + HEADER.upper().replace("-", "_")
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
 class State(NamedTuple):
@@ -44,6 +44,8 @@ class State(NamedTuple):
 
 
 class _Route(NamedTuple):
+    """``view`` is also given the variables of the URL, the host's own ones included."""
+
     rule: str
     endpoint: str
     methods: tuple[str, ...]
@@ -102,7 +104,8 @@ class RetellBlueprint(Blueprint):
     def register(self, app: App, options: dict[str, Any]) -> None:
         """Called by ``app.register_blueprint``. Raises ``ConfigurationError``."""
         settings = read_settings(app.config, self.config_prefix)
-        url_prefix = options.get("url_prefix", self.url_prefix) or ""
+        url_prefix = options.get("url_prefix")
+        url_prefix = (self.url_prefix if url_prefix is None else url_prefix) or ""
         states: dict[str, State] = app.extensions.setdefault("retell", {})
         for state in states.values():
             if state.blueprint is self or state.blueprint.name == self.name:
@@ -117,7 +120,7 @@ class RetellBlueprint(Blueprint):
                     f"{self.name!r} a url_prefix of its own."
                 )
         flask_app = cast("Flask", app)
-        deliverer = Deliverer(flask_app, self, self.receiver_names)
+        deliverer = Deliverer(flask_app, self)
         states[self.name] = State(flask_app, self, url_prefix, settings, deliverer)
         try:
             super().register(app, options)
@@ -157,7 +160,7 @@ def _answer(state: State, route: _Route, **values: str) -> Response:
         return _reject(state, rejection, received.remote_addr)
 
 
-def _receive(state: State, incoming: Incoming) -> Response:
+def _receive(state: State, incoming: Incoming, **_: str) -> Response:
     event = receive(incoming, state.settings, state.settings.signature_schemes)
     if event.type in INBOUND_TYPES:
         return _answer_inbound(state, event)
@@ -167,7 +170,7 @@ def _receive(state: State, incoming: Incoming) -> Response:
     return _json(state, 200, b'{"received": true}')
 
 
-def _receive_inbound(state: State, incoming: Incoming) -> Response:
+def _receive_inbound(state: State, incoming: Incoming, **_: str) -> Response:
     event = receive(incoming, state.settings, OWN_SCHEME)
     if event.type not in INBOUND_TYPES:
         types = " and ".join(sorted(INBOUND_TYPES))
@@ -175,12 +178,12 @@ def _receive_inbound(state: State, incoming: Incoming) -> Response:
     return _answer_inbound(state, event)
 
 
-def _call_function(state: State, incoming: Incoming, name: str) -> Response:  # noqa: ARG001
+def _call_function(state: State, incoming: Incoming, **_: str) -> Response:
     authenticate(incoming, state.settings, OWN_SCHEME)
     return _error(state, 404, "No such function")
 
 
-def _say_ok(state: State, _: Incoming) -> Response:
+def _say_ok(state: State, incoming: Incoming, **_: str) -> Response:  # noqa: ARG001
     return _json(state, 200, b'{"status": "ok"}')
 
 
@@ -221,8 +224,8 @@ def _read_body(received: Request, length: int | None, limit: int) -> bytes:
         return _read_stream(received.environ, length)
     except RequestEntityTooLarge:
         raise too_large(limit - 1) from None
-    except (ClientDisconnected, OSError, ValueError):
-        raise truncated() from None
+    except Exception:  # each server has its own for what it cannot read
+        raise unreadable() from None
 
 
 def _read_stream(environ: dict[str, Any], length: int) -> bytes:

@@ -39,16 +39,15 @@ def _complaints(
         yield f"{own} has a yield in it, so that calling it does not run it."
     if not _takes(receiver, keywords):
         yield f"{own} cannot be called by {here}. Define it as (sender, event, **extra)."
-    if sender is ANY:
-        return
-    if not hasattr(sender, "receiver_names"):
+    names = getattr(sender, "receiver_names", None)
+    if names is None and sender is not ANY:
         yield (
             f"{own} waits for {here} from {type(sender).__name__}, and only a "
             "RetellBlueprint sends it. Connect it with connect_via(retell)."
         )
         return
-    name = sender.receiver_names.get(signal, receiver) or own
-    if is_taken(name, receiver, signal, sender, sender.receiver_names):
+    name = (names and names.get(signal, receiver)) or own
+    if is_taken(name, receiver, signal, sender):
         yield f"{here} has two receivers called {name}, and both run. " + (
             "If it is one function that an application factory connects anew each time, "
             "define it at module level."

@@ -25,9 +25,10 @@ T = TypeVar("T")
 # ValidationError is a DecodeError; UnicodeDecodeError comes from fields that are read.
 FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-_NULL = Raw(b"null")
+_NULL = Raw(b"null")  # not odd: as good as not sent
 _MOST_PATHS_LOGGED = 10
-_STRING_OR_NUMBER = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9][0-9.eE+-]*', re.DOTALL)
+# The closing quote is optional, or a body of quotes without an end takes quadratic time.
+_STRING_OR_NUMBER = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|-?[0-9][0-9.eE+-]*', re.DOTALL)
 _ESCAPE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair: fine
     r"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"  # half of one
@@ -47,21 +48,18 @@ class Decoder(Generic[T]):
         self._wanted = wanted
         self._unknown = unknown
 
-    def decode(self, data: bytes | Raw, path: str = "") -> T | None:
+    def decode(self, data: bytes | Raw, odd: list[str], path: str = "") -> T | None:
         """The value, or None where nothing of it fits.
 
-        ``path`` is where ``data`` stands in the event; it begins the paths that are
-        warned about. Raises ``msgspec.DecodeError`` where ``data`` is not JSON, and
+        ``path`` is where ``data`` stands in the event; the paths of what did not fit are
+        added to ``odd``. Raises ``msgspec.DecodeError`` where ``data`` is not JSON, and
         ``RecursionError`` where it is nested too deeply.
         """
         try:
             return self._strict.decode(data)
         except FAULTS:
             sound = _sound(bytes(data))
-        tolerant = _TolerantPass(self._unknown)
-        value: T | None = tolerant.read(sound, self._wanted, path)
-        if odd := [odd_path for odd_path in tolerant.odd if odd_path]:
-            _warn(odd)
+        value: T | None = _TolerantPass(odd, self._unknown).read(sound, self._wanted, path)
         return value
 
 
@@ -76,7 +74,10 @@ def _sound(data: bytes) -> bytes:
     return repaired
 
 
-def _warn(paths: list[str]) -> None:
+def warn_of_odd(paths: list[str]) -> None:
+    """Write one log line that names what was not of the documented type."""
+    if not paths:
+        return
     shown, rest = paths[:_MOST_PATHS_LOGGED], paths[_MOST_PATHS_LOGGED:]
     _logger.warning(
         "Not of the documented type, read as None: %s",
@@ -88,8 +89,8 @@ def _warn(paths: list[str]) -> None:
 class _TolerantPass:
     """Walks the wanted type, and enters only those parts that do not decode whole."""
 
-    def __init__(self, unknown: Callable[[Any], Any] | None) -> None:
-        self.odd: list[str] = []
+    def __init__(self, odd: list[str], unknown: Callable[[Any], Any] | None) -> None:
+        self._odd = odd
         self._unknown = unknown
 
     def read(self, data: bytes | Raw, wanted: Any, path: str) -> Any:
@@ -98,45 +99,48 @@ class _TolerantPass:
                 return read(data, wanted, path)
             except FAULTS:
                 continue
-        self.odd.append(path)
+        self._odd.append(path)
         return None
 
     def _read_whole(self, data: bytes | Raw, wanted: Any, _: str) -> Any:
-        return None if data == _NULL else msgspec.json.decode(data, type=wanted)
+        return msgspec.json.decode(data, type=wanted)
 
     def _read_repaired(self, data: bytes | Raw, wanted: Any, _: str) -> Any:
         return msgspec.json.decode(repair(bytes(data)), type=wanted)
 
     def _read_parts(self, data: bytes | Raw, wanted: Any, path: str) -> Any:
+        """Arrays and objects must be alone in their type, or with None."""
         members = _members(wanted)
         wanted = members[0]
         if get_origin(wanted) is tuple:
             items = msgspec.json.decode(data, type=list[Raw])
             item_type = get_args(wanted)[0]
-            read = (self.read(item, item_type, f"{path}[{n}]") for n, item in enumerate(items))
+            sent = [(f"{path}[{n}]", item) for n, item in enumerate(items) if item != _NULL]
+            read = [self.read(item, item_type, where) for where, item in sent]
             return tuple(value for value in read if value is not None)
         if get_origin(wanted) is dict and (value_type := get_args(wanted)[1]) is not Any:
             entries = msgspec.json.decode(data, type=dict[str, Raw])
             # The keys are the sender's text: they stay out of the log.
-            pairs = [(k, self.read(v, value_type, f"{path}[*]")) for k, v in entries.items()]
+            sent = [(key, value) for key, value in entries.items() if value != _NULL]
+            pairs = [(key, self.read(value, value_type, f"{path}[*]")) for key, value in sent]
             return {key: value for key, value in pairs if value is not None}
         structs = [member for member in members if _is_struct(member)]
         if len(members) == 1 and structs:
             return self._read_struct(data, wanted, path)
-        return self._read_tagged(data, structs, path)
+        return self._read_member(data, structs, path)
 
     def _read_struct(self, data: bytes | Raw, wanted: type[msgspec.Struct], path: str) -> Any:
         sent = msgspec.json.decode(data, type=dict[str, Raw])
         values = {}
         for field in msgspec.structs.fields(wanted):
-            if field.encode_name in sent:
+            if sent.get(field.encode_name, _NULL) != _NULL:
                 field_path = f"{path}.{field.encode_name}" if path else field.encode_name
                 values[field.name] = self.read(sent[field.encode_name], field.type, field_path)
             if field.required and values.get(field.name) is None:
                 raise msgspec.ValidationError(f"{field.encode_name} is required")
         return wanted(**values)
 
-    def _read_tagged(
+    def _read_member(
         self, data: bytes | Raw, structs: list[type[msgspec.Struct]], path: str
     ) -> Any:
         if not structs:

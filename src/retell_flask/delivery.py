@@ -15,7 +15,7 @@ from flask import Flask
 
 from .errors import GiveUp, Retry
 from .events import Event
-from .identity import Receiver, ReceiverNames, connected, signal_name
+from .identity import Receiver, connected, signal_name
 from .signals import delivery_failed, signals_for
 
 _logger = logging.getLogger(__name__)
@@ -41,17 +41,16 @@ class Outcome(NamedTuple):
 class Deliverer:
     """Calls the receivers of one blueprint on one app."""
 
-    def __init__(self, app: Flask, sender: Any, names: ReceiverNames) -> None:
+    def __init__(self, app: Flask, sender: Any) -> None:
         self._app = app
         self._sender = sender
-        self._names = names
 
     def deliver(self, event: Event) -> list[Outcome]:
         """Call all receivers of the signals that ``event`` fires, also behind one that raised."""
         outcomes = [
             self._run(event, signal, identity, receiver)
             for signal in signals_for(event)
-            for identity, receiver in connected(signal, self._sender, self._names)
+            for identity, receiver in self._hearing(signal)
         ]
         if not outcomes:
             _logger.info(
@@ -61,11 +60,14 @@ class Deliverer:
 
     def report(self, signal: Signal, **keywords: Any) -> None:
         """Send a signal about the receiving itself; what its receivers raise is logged."""
-        for identity, receiver in connected(signal, self._sender, self._names):
+        for identity, receiver in self._hearing(signal):
             try:
                 self._call(receiver, keywords)
             except FAILURES:
                 _logger.exception("%s failed", identity, extra={"retell_receiver": identity})
+
+    def _hearing(self, signal: Signal) -> list[tuple[str, Receiver]]:
+        return [] if signal.is_muted else connected(signal, self._sender)
 
     def _run(self, event: Event, signal: Signal, identity: str, receiver: Receiver) -> Outcome:
         began = time.perf_counter()
@@ -114,8 +116,8 @@ def _log(outcome: Outcome, event: Event, seconds: float) -> None:
         exc_info=error if with_traceback else None,
         extra={
             "retell_event_id": event.id,
-            "retell_event_type": event.type[:200],
-            "retell_session_id": event.session_id,
+            "retell_event_type": loggable(event.type),
+            "retell_session_id": event.session_id and loggable(event.session_id),
             "retell_signal": outcome.signal,
             "retell_receiver": outcome.receiver,
             "retell_attempt": event.attempt,

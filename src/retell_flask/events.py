@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import force_setattr
 
-from .decoding import FAULTS, Decoder, decode_object
+from .decoding import FAULTS, Decoder, decode_object, warn_of_odd
 from .errors import PayloadError
 from .models.alert import Alert
 from .models.base import Model, unite
@@ -126,16 +126,16 @@ class AlertEvent(Event, frozen=True, kw_only=True, dict=True):
     alert: Alert
 
 
-class _Subject(NamedTuple):
+class _Kind(NamedTuple):
     event_class: type[Event]
     id_field: str | None
     description: str
 
 
-_SUBJECTS = {
-    "call": _Subject(CallEvent, "call_id", "a 'call' object with a 'call_id'"),
-    "chat": _Subject(ChatEvent, "chat_id", "a 'chat' object with a 'chat_id'"),
-    "alert": _Subject(AlertEvent, None, "an 'alert' object"),
+_KINDS = {
+    "call": _Kind(CallEvent, "call_id", "a 'call' object with a 'call_id'"),
+    "chat": _Kind(ChatEvent, "chat_id", "a 'chat' object with a 'chat_id'"),
+    "alert": _Kind(AlertEvent, None, "an 'alert' object"),
 }
 
 
@@ -177,13 +177,15 @@ def parse_event(body: bytes, *, received_at: datetime | None = None) -> Event:
     the body is not a JSON object with a string ``event``, or where a known event lacks
     its subject: a call or chat with a non-empty string id, or an alert.
     """
-    envelope = _decode(body)
+    odd: list[str] = []
+    envelope = _decode(body, odd)
     event_class, session_id = _subject(envelope)
     type_, call, chat = envelope.event, envelope.call, envelope.chat
     if call is not None:
         _lift_into_call(envelope, call)
-    if chat is not None and _is_sent(envelope.transcript_with_tool_calls):
+    if chat is not None and _is_array(envelope.transcript_with_tool_calls):
         force_setattr(chat, "_transcript_with_tool_calls", envelope.transcript_with_tool_calls)
+    warn_of_odd(odd)
     return event_class(
         id=event_id(dedupe_key(type_, session_id, body)),
         type=type_,
@@ -213,9 +215,9 @@ def event_id(key: bytes) -> str:
     return f"evt_{key[:16].hex()}"
 
 
-def _decode(body: bytes) -> _Envelope:
+def _decode(body: bytes, odd: list[str]) -> _Envelope:
     try:
-        envelope = _ENVELOPE.decode(body)
+        envelope = _ENVELOPE.decode(body, odd)
     except RecursionError:
         raise PayloadError("The body is nested too deeply.") from None
     except FAULTS:
@@ -228,17 +230,17 @@ def _decode(body: bytes) -> _Envelope:
 def _subject(envelope: _Envelope) -> tuple[type[Event], str | None]:
     """The class of the event, and the id of its call or chat."""
     required = SUBJECTS.get(envelope.event)
-    for name in required or _SUBJECTS:
-        subject, sent = _SUBJECTS[name], getattr(envelope, name)
+    for name in required or _KINDS:
+        kind, sent = _KINDS[name], getattr(envelope, name)
         if sent is None:
             continue
-        if subject.id_field is None:
-            return subject.event_class, None
-        if session_id := getattr(sent, subject.id_field):
-            return subject.event_class, session_id
+        if kind.id_field is None:
+            return kind.event_class, None
+        if session_id := getattr(sent, kind.id_field):
+            return kind.event_class, session_id
     if required is None:
         return Event, None
-    missing = " or ".join(_SUBJECTS[name].description for name in required)
+    missing = " or ".join(_KINDS[name].description for name in required)
     raise PayloadError(f"{envelope.event} needs {missing}.")
 
 
@@ -248,16 +250,16 @@ def _lift_into_call(envelope: _Envelope, call: Call) -> None:
         value = getattr(envelope, name)
         if value is not None and getattr(call, name) is None:
             force_setattr(call, name, value)
-            unite(call, "disconnection_reason", "end_reason")
+    unite(call, "disconnection_reason", "end_reason")
     if envelope.event == "transcript_updated":
         sources = (
             envelope.transcript_with_tool_calls,
             call._transcript_with_tool_calls,
             call._transcript_object,
         )
-        items = next((raw for raw in sources if _is_sent(raw)), Raw())
+        items = next((raw for raw in sources if _is_array(raw)), Raw())
         force_setattr(call, "_transcript_with_tool_calls", items)
 
 
-def _is_sent(raw: Raw) -> bool:
-    return raw not in (Raw(), Raw(b"null"))
+def _is_array(raw: Raw) -> bool:
+    return memoryview(raw)[:1].tobytes() == b"["

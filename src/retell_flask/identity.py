@@ -27,10 +27,12 @@ class ReceiverNames:
         self._names: dict[tuple[str, Hashable], tuple[str, Receiver]] = {}
 
     def give(self, name: str, receiver: Receiver, signals: list[Signal], sender: Any) -> None:
-        """Name a receiver, or raise ``ValueError`` if another has this name already."""
+        """Name a receiver, or raise ``ValueError`` if the name or the receiver is taken."""
         for signal in signals:
-            if is_taken(name, receiver, signal, sender, self):
+            if is_taken(name, receiver, signal, sender):
                 raise ValueError(f"{signal_name(signal)} has a receiver named {name!r} already.")
+            if self.get(signal, receiver) not in (None, name):
+                raise ValueError(f"{signal_name(signal)} has this receiver by another name.")
         for signal in signals:
             self._names[signal_name(signal), _key(receiver)] = (name, receiver)
 
@@ -41,17 +43,18 @@ class ReceiverNames:
         return named and named[0]
 
 
-def connected(signal: Signal, sender: Any, names: ReceiverNames) -> list[tuple[str, Receiver]]:
-    """Identity and receiver of all who hear ``sender`` on ``signal``, in order of connection.
+_NO_NAMES = ReceiverNames()
 
-    Nobody hears a muted signal.
-    """
-    if not signal.receivers or signal.is_muted:
+
+def connected(signal: Signal, sender: Any) -> list[tuple[str, Receiver]]:
+    """Identity and receiver of all who hear ``sender`` on ``signal``, in order of connection."""
+    if not signal.receivers:
         return []
     hearing = list(signal.receivers_for(sender))
     if len(hearing) > 1:  # rarely: most signals have one receiver
         order = {_key(receiver): n for n, receiver in enumerate(_all_receivers(signal))}
         hearing.sort(key=lambda receiver: order.get(_key(receiver), len(order)))
+    names: ReceiverNames = getattr(sender, "receiver_names", _NO_NAMES)
     result: dict[str, Receiver] = {}
     for receiver in hearing:
         base = identity = names.get(signal, receiver) or identity_of(receiver)
@@ -81,14 +84,11 @@ def identity_of(receiver: Receiver) -> str:
     return f"{_module_name(named.__module__ or 'builtins')}:{named.__qualname__}"
 
 
-def is_taken(
-    identity: str, receiver: Receiver, signal: Signal, sender: Any, names: ReceiverNames
-) -> bool:
+def is_taken(identity: str, receiver: Receiver, signal: Signal, sender: Any) -> bool:
     """Whether another receiver than this one goes by ``identity``."""
     own = _key(receiver)
     return any(
-        taken == identity and _key(other) != own
-        for taken, other in connected(signal, sender, names)
+        taken == identity and _key(other) != own for taken, other in connected(signal, sender)
     )
 
 

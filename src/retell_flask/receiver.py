@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from .errors import PayloadError, SignatureError
 from .events import INBOUND_TYPES, Event, parse_event
@@ -53,6 +53,11 @@ _HINTS = {
     "mismatch": "Is the configured key the one with the webhook badge, and does any proxy "
     "or middleware change the body?",
 }
+_SHORT = "The body was shorter than its Content-Length: the sender went away."
+_PLAIN_INBOUND = (
+    "Inbound webhooks are accepted by Retell's own scheme alone, since nothing else would "
+    "stop a repeat."
+)
 _CONSUMED = (
     "The body was empty although its Content-Length is not: the sender went away, or a "
     "before_request or middleware read it first (request.stream, get_data(cache=False), or "
@@ -68,8 +73,7 @@ def receive(incoming: Incoming, settings: Settings, schemes: Iterable[Scheme]) -
     except PayloadError as error:
         raise Rejection(400, "invalid", str(error)) from None
     if event.type in INBOUND_TYPES and verified.scheme != "timestamped":
-        # Nothing stops a repeat there, so the scheme has to.
-        raise _unsigned(SignatureError("mismatch"))
+        raise _unsigned(SignatureError("mismatch"), _PLAIN_INBOUND)
     return event
 
 
@@ -91,22 +95,23 @@ def authenticate(
     except SignatureError as error:
         raise _unsigned(error) from None
     body = _read(incoming, settings.max_body)
+    is_short = len(body) < (incoming.declared_length or 0)
     try:
-        return body, claim.check(body, settings.api_key, settings.webhook_secret)
+        verified = claim.check(body, settings.api_key, settings.webhook_secret)
     except SignatureError as error:
-        raise _unsigned(error) from None
+        raise _unsigned(error, is_short and (_SHORT if body else _CONSUMED)) from None
+    if is_short:
+        raise Rejection(400, "truncated", "Body is shorter than its Content-Length")
+    return body, verified
 
 
 def _read(incoming: Incoming, limit: int) -> bytes:
-    declared = incoming.declared_length or 0
-    if declared > limit:
+    if (incoming.declared_length or 0) > limit:
         raise too_large(limit)
     # One byte more than allowed tells a body of the limit from one that was cut there.
     body = incoming.read(limit + 1)
     if len(body) > limit:
         raise too_large(limit)
-    if len(body) < declared:
-        raise truncated(_CONSUMED if not body else "")
     return body
 
 
@@ -115,16 +120,16 @@ def too_large(limit: int) -> Rejection:
     return Rejection(413, "too_large", f"Body is longer than {limit} bytes")
 
 
-def truncated(hint: str = "") -> Rejection:
-    """The body ended before its Content-Length."""
-    return Rejection(400, "truncated", "Body is shorter than its Content-Length", hint=hint)
+def unreadable() -> Rejection:
+    """The connection broke off, or what came is no HTTP body."""
+    return Rejection(400, "unreadable", "Body could not be read")
 
 
-def _unsigned(error: SignatureError) -> Rejection:
+def _unsigned(error: SignatureError, hint: str | Literal[False] = False) -> Rejection:
     return Rejection(
         401,
         error.reason,
         "Invalid signature",
-        hint=_HINTS[error.reason].format(skew_s=(error.skew_ms or 0) / 1000),
+        hint=hint or _HINTS[error.reason].format(skew_s=(error.skew_ms or 0) / 1000),
         skew_ms=error.skew_ms,
     )

@@ -107,7 +107,7 @@ def _read(option: Option, name: str, config: Mapping[str, Any], environ: Mapping
     try:
         return option.parse(value)
     except ValueError as error:
-        # Without the cause: its text and its frames may hold a key.
+        # Without the cause, whose text may hold a key.
         raise ConfigurationError(f"{name} {error}") from None
 
 

@@ -98,6 +98,19 @@ def test_older_names_of_the_subject_fill_the_newer_and_the_other_way_round() -> 
         assert call.analysis.summary == call.analysis.call_summary == "s"
 
 
+def test_an_utterance_of_an_unknown_role_is_kept_too() -> None:
+    items = parse(transcript_object=[{"role": "hologram"}, {"role": "user"}]).transcript_object
+    assert items == (UnknownItem(payload={"role": "hologram"}), UserUtterance())
+
+
+def test_nothing_lazy_is_decoded_before_it_is_read() -> None:
+    call = parse_event(encode(sample("call_analyzed"))).call
+    assert call is not None
+    assert vars(call) == {}
+    assert call.transcript_object
+    assert list(vars(call)) == ["transcript_object"]
+
+
 def test_a_transition_between_nodes() -> None:
     sent = {"role": "node_transition", "new_node_id": "n", "transition_type": "global"}
     items = parse(transcript_with_tool_calls=[sent]).transcript_with_tool_calls

@@ -23,7 +23,7 @@ from retell_flask import (
     call_ended,
     parse_event,
 )
-from retell_flask.models import AgentUtterance, CallAnalysis, ToolCallInvocation, Utterance
+from retell_flask.models import AgentUtterance, CallAnalysis, ToolCallInvocation, TranscriptItem
 
 retell = RetellBlueprint("retell", url_prefix="/hooks", config_prefix="RETELL")
 Flask("host").register_blueprint(retell)
@@ -41,7 +41,7 @@ def store(sender: RetellBlueprint, event: CallEvent, **extra: object) -> None:
     assert_type(event.voicemail, bool)
     assert_type(event.payload, dict[str, Any])
     assert_type(event.raw, bytes)
-    assert_type(event.call.transcript_object, tuple[Utterance, ...] | None)
+    assert_type(event.call.transcript_object, tuple[TranscriptItem, ...] | None)
     for item in event.call.transcript_with_tool_calls or ():
         if isinstance(item, ToolCallInvocation):
             assert_type(item.arguments, str | None)

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from .alert import Alert
-from .call import Call, CallAnalysis, CallCost, Latency, LatencyFigures, LlmTokenUsage, ProductCost
+from .call import (
+    Call,
+    CallAnalysis,
+    CallCost,
+    Latency,
+    LatencyFigures,
+    LlmTokenUsage,
+    ProductCost,
+    TelephonyIdentifier,
+)
 from .chat import Chat, ChatAnalysis, ChatCost
 from .disconnection import DISCONNECTION_REASONS, DisconnectionReason
 from .outcome import CallFailure, Transfer
 from .transcript import (
     AgentUtterance,
+    BackupModelUsed,
     Dtmf,
     Injected,
     Item,
+    ItemMetadata,
+    Multimedia,
     NodeTransition,
     Sms,
     StateTransition,
@@ -29,6 +41,7 @@ __all__ = [
     "DISCONNECTION_REASONS",
     "AgentUtterance",
     "Alert",
+    "BackupModelUsed",
     "Call",
     "CallAnalysis",
     "CallCost",
@@ -40,13 +53,16 @@ __all__ = [
     "Dtmf",
     "Injected",
     "Item",
+    "ItemMetadata",
     "Latency",
     "LatencyFigures",
     "LlmTokenUsage",
+    "Multimedia",
     "NodeTransition",
     "ProductCost",
     "Sms",
     "StateTransition",
+    "TelephonyIdentifier",
     "ToolCallInvocation",
     "ToolCallResult",
     "TranscriptItem",

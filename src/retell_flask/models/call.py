@@ -14,7 +14,7 @@ from msgspec import Raw, field
 from msgspec.structs import force_setattr
 
 from .base import Model, moment, span, unite
-from .transcript import TranscriptItem, Utterance, read_items
+from .transcript import TranscriptItem, read_items
 
 
 class Analysis(Model, frozen=True, kw_only=True):
@@ -199,12 +199,9 @@ class Call(Model, frozen=True, kw_only=True, dict=True):
         return span(self.duration_ms)
 
     @cached_property
-    def transcript_object(self) -> tuple[Utterance, ...] | None:
+    def transcript_object(self) -> tuple[TranscriptItem, ...] | None:
         """The utterances alone, with word timings."""
-        items = read_items(self._transcript_object, "call.transcript_object")
-        if items is None:
-            return None
-        return tuple(item for item in items if isinstance(item, Utterance))
+        return read_items(self._transcript_object, "call.transcript_object")
 
     @cached_property
     def transcript_with_tool_calls(self) -> tuple[TranscriptItem, ...] | None:

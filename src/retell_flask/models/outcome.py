@@ -62,9 +62,10 @@ def transfer_of(
     option: dict[str, Any] | None,
 ) -> Transfer | None:
     """The transfer that an event speaks of, from beside the call or from within it."""
-    if not isinstance(sent, Destination):
-        sent = Destination(number=sent)
-    destination, reason = sent.number, None
+    number, extension = (
+        (sent.number, sent.extension) if isinstance(sent, Destination) else (sent, None)
+    )
+    destination, reason = number, None
     if call is not None:
         destination = destination or call.transfer_number or call.transfer_destination
         reason = call.disconnection_reason
@@ -75,7 +76,7 @@ def transfer_of(
     return Transfer(
         destination=destination,
         number=None if is_uri else destination,
-        extension=None if sent.extension is None else str(sent.extension),
+        extension=None if extension is None else str(extension),
         option=option,
     )
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ..decoding import FAULTS, Decoder
+from ..decoding import FAULTS, Decoder, warn_of_odd
 from .base import Model, moment
 
 
@@ -180,7 +180,10 @@ def read_items(raw: msgspec.Raw, path: str) -> tuple[TranscriptItem, ...] | None
     """Decode an array of items; ``path`` is where it stands, for the warning."""
     if not bytes(raw):
         return None
+    odd: list[str] = []
     try:
-        return _ITEMS.decode(raw, path)
+        return _ITEMS.decode(raw, odd, path)
     except FAULTS:
         return None
+    finally:
+        warn_of_odd(odd)
