@@ -11,21 +11,25 @@ import contextlib
 import io
 import logging
 import os
+import signal
 import sys
 import textwrap
 import threading
 import time
+import traceback
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from retell_flask.identity import connected
 from retell_flask.signals import SIGNALS
 from retell_flask.testing import HEADER, encode, sample, sign
 
 KEY = "key_of_the_demo"
 PATH = "/webhooks/retellai"
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 CALL = ("call_started", "transcript_updated", "call_ended", "call_analyzed")
 
 
@@ -44,11 +48,15 @@ class Narrator(logging.Handler):
         printed = self.output.getvalue()
         self.output.seek(0)
         self.output.truncate()
+        if record.exc_info:
+            printed += "".join(traceback.format_exception(record.exc_info[1]))
         failed = record.levelno > logging.INFO
         self.runs.append((vars(record)["retell_signal"], receiver, printed, failed))
 
 
 def start_server() -> BaseWSGIServer:
+    for name in [name for name in os.environ if name.startswith("RETELL_")]:
+        del os.environ[name]  # the demo has a key of its own
     os.environ["RETELL_API_KEY"] = KEY
     sys.path.insert(0, str(Path(__file__).parent))
     from quickstart import create_app
@@ -67,7 +75,7 @@ def send(url: str, name: str) -> str:
     )
     began = time.perf_counter()
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with DIRECT.open(request, timeout=10) as answer:
             status, text = answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         status, text = error.code, error.read().decode()
@@ -95,9 +103,9 @@ def missing(narrator: Narrator) -> set[tuple[str, str]]:
     from quickstart import retell
 
     expected = {
-        (name, f"{receiver.__module__}:{receiver.__qualname__}")
-        for name, signal in SIGNALS.items()
-        for receiver in signal.receivers_for(retell)
+        (name, identity)
+        for name, each in SIGNALS.items()
+        for identity, _ in connected(each, retell)
     }
     return expected - {
         (signal, receiver) for signal, receiver, _, failed in narrator.runs if not failed
@@ -116,6 +124,7 @@ def main() -> int:
     deliveries.addHandler(narrator)
     deliveries.setLevel(logging.INFO)
     deliveries.propagate = False
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored
     server = start_server()
     url = f"http://127.0.0.1:{server.port}{PATH}"
     print(f"examples/quickstart.py listens on {url}")
@@ -126,6 +135,8 @@ def main() -> int:
         return 1
     print(f"\nEvery handler ran. Retell's part is played by {Path(__file__).name}.")
     if not once:
+        deliveries.removeHandler(narrator)
+        deliveries.addHandler(logging.StreamHandler())
         print(f"Still serving on {url}\nwith RETELL_API_KEY={KEY}. Ctrl-C stops it.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()

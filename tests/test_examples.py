@@ -23,6 +23,23 @@ def test_the_demo_plays_a_call_and_every_handler_runs(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+def test_the_demo_minds_neither_proxies_nor_options_of_yours(tmp_path: Path) -> None:
+    (tmp_path / "demo.py").write_text((EXAMPLES / "demo.py").read_text("utf-8"), "utf-8")
+    source = (EXAMPLES / "quickstart.py").read_text("utf-8")
+    named = source.replace("@call_ended.connect_via(retell)", '@retell.on("call_ended", name="n")')
+    (tmp_path / "quickstart.py").write_text(named, "utf-8")
+    yours = {"http_proxy": "http://127.0.0.1:9", "RETELL_SIGNATURE_SCHEMES": "plain"}
+    done = subprocess.run(
+        [sys.executable, "demo.py", "--once"],
+        cwd=tmp_path,
+        env={**os.environ, **yours},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_demo_fails_if_a_handler_does(tmp_path: Path) -> None:
     for name in ("demo.py", "quickstart.py"):
         source = (EXAMPLES / name).read_text("utf-8")
@@ -36,6 +53,7 @@ def test_the_demo_fails_if_a_handler_does(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "store_call FAILED" in done.stdout
+    assert "ZeroDivisionError" in done.stdout
     assert "did not run: quickstart:store_call" in done.stdout
 
 

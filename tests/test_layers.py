@@ -23,27 +23,30 @@ REQUEST_SIDE = {"request", "Request", "Response", "Blueprint", "session"}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if "testing" not in path.parts)
 
 
-def part(path: Path) -> str:
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+def part(path: Path, root: Path = ROOT) -> str:
+    return path.relative_to(root).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> set[tuple[str, str]]:
+def imports(path: Path, root: Path = ROOT) -> set[tuple[str, str]]:
     """Module and name of every import, as ``(retell_flask part or package, name)``."""
     found = set()
-    depth = len(path.relative_to(ROOT).parts)
+    depth = len(path.relative_to(root).parts)
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {(alias.name.partition(".")[0], "") for alias in node.names}
+            found |= {(_within(alias.name), "") for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             if node.level == depth:
                 module = f"retell_flask.{module}"
             elif node.level:
-                module = f"retell_flask.{part(path)}"
-            pieces = module.split(".")
-            name = ".".join(pieces[:2]) if pieces[0] == "retell_flask" else pieces[0]
-            found |= {(name, alias.name) for alias in node.names}
+                module = f"retell_flask.{part(path, root)}"
+            found |= {(_within(f"{module}.{alias.name}"), alias.name) for alias in node.names}
     return found
+
+
+def _within(module: str) -> str:
+    pieces = module.split(".")
+    return ".".join(pieces[:2]) if pieces[0] == "retell_flask" else pieces[0]
 
 
 def floor(name: str) -> int:
@@ -66,6 +69,16 @@ def test_only_the_blueprint_touches_the_request_side_of_flask(path: Path) -> Non
         assert not flask_names & REQUEST_SIDE
     if floor(part(path)) < floor("delivery"):
         assert not flask_names
+
+
+@pytest.mark.parametrize(
+    "line", ["from retell_flask import blueprint", "import retell_flask.delivery as d"]
+)
+def test_a_way_around_the_floors_is_seen(line: str, tmp_path: Path) -> None:
+    module = tmp_path / "settings.py"
+    module.write_text(line)
+    (imported,) = {name for name, _ in imports(module, tmp_path)}
+    assert floor(imported.removeprefix("retell_flask.")) > floor("settings")
 
 
 def test_no_module_is_without_a_floor() -> None:
