@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime, timezone
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -167,6 +168,8 @@ _BESIDE_CALL = (
     "error_code",
     "error_message",
 )
+_NOTHING_BESIDE = (None,) * len(_BESIDE_CALL)
+_values_beside = attrgetter(*_BESIDE_CALL)
 _ENVELOPE: Decoder[_Envelope] = Decoder(_Envelope)
 
 
@@ -246,11 +249,11 @@ def _subject(envelope: _Envelope) -> tuple[type[Event], str | None]:
 
 def _lift_into_call(envelope: _Envelope, call: Call) -> None:
     """Move what stands beside the call to where readers look for it."""
-    for name in _BESIDE_CALL:
-        value = getattr(envelope, name)
-        if value is not None and getattr(call, name) is None:
-            force_setattr(call, name, value)
-    unite(call, "disconnection_reason", "end_reason")
+    if (beside := _values_beside(envelope)) != _NOTHING_BESIDE:
+        for name, value in zip(_BESIDE_CALL, beside, strict=True):
+            if getattr(call, name) is None:
+                force_setattr(call, name, value)
+        unite(call, "disconnection_reason", "end_reason")
     if envelope.event == "transcript_updated":
         sources = (
             envelope.transcript_with_tool_calls,
