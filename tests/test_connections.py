@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 from retell_flask import RetellBlueprint, call_ended, webhook_rejected
+from retell_flask.identity import connected
 
 
 def handler(sender: Any, **extra: Any) -> None: ...
@@ -75,6 +76,17 @@ def test_a_factory_that_connects_anew_each_time_is_told_where_to_define_it(
 def test_another_sender_than_a_blueprint_is_warned_about() -> None:
     with pytest.warns(RuntimeWarning, match="only a RetellBlueprint sends it"):
         call_ended.connect(handler, sender=Flask("app"))
+
+
+def test_what_cannot_be_called_is_refused(retell: RetellBlueprint) -> None:
+    with pytest.raises(TypeError, match="decorates a function"):
+        retell.on("call_ended")(None)  # type: ignore[type-var]
+
+
+def test_a_callable_without_a_module_has_an_identity_too(retell: RetellBlueprint) -> None:
+    with pytest.warns(RuntimeWarning, match="cannot be called"):
+        retell.on("call_ended")((5).__add__)
+    assert [identity for identity, _ in connected(call_ended, retell)] == ["builtins:int.__add__"]
 
 
 @pytest.mark.parametrize(

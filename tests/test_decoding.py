@@ -99,6 +99,14 @@ def test_without_a_required_field_nothing_of_an_object_fits() -> None:
     assert decode({"inner": {}}) == (None, ["outer"])
 
 
+def test_behind_a_thousand_odd_items_nothing_is_looked_into_any_more() -> None:
+    items = [{"role": "known", "text": 1}] * 1_500 + [{"role": "known", "text": "t"}]
+    decoded, odd = decode({"name": "n", "items": items})
+    assert decoded is not None
+    assert decoded.items == (*[Tagged()] * 1_000, Tagged(text="t"))
+    assert len(odd) == 1_500
+
+
 def test_many_odd_fields_make_one_short_line(caplog: pytest.LogCaptureFixture) -> None:
     warn_of_odd([f"call.x[{n}]" for n in range(1000)])
     (record,) = caplog.records

@@ -93,6 +93,8 @@ class RetellBlueprint(Blueprint):
             raise ValueError('on() needs a signal, such as on("call_ended").')
 
         def connect(receiver: F) -> F:
+            if not callable(receiver):
+                raise TypeError("on() decorates a function or another callable.")
             if name is not None:
                 self.receiver_names.give(name, receiver, wanted, self)
             for signal in wanted:

@@ -57,6 +57,8 @@ def _complaints(
 
 
 def _takes(receiver: Receiver, keywords: Iterable[str]) -> bool:
+    if not callable(receiver):
+        return False
     try:
         signature = inspect.signature(receiver)
     except Exception:  # what cannot be looked into may well be called

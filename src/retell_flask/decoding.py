@@ -7,6 +7,7 @@ type is left out, and one log line names its path.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import re
@@ -27,6 +28,7 @@ FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _NULL = Raw(b"null")  # not odd: as good as not sent
 _MOST_PATHS_LOGGED = 10
+_MOST_ODD = 1000
 # The closing quote is optional, or a body of quotes without an end takes quadratic time.
 _STRING_OR_NUMBER = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|-?[0-9][0-9.eE+-]*', re.DOTALL)
 _ESCAPE = re.compile(
@@ -94,7 +96,9 @@ class _TolerantPass:
         self._unknown = unknown
 
     def read(self, data: bytes | Raw, wanted: Any, path: str) -> Any:
-        for read in (self._read_whole, self._read_parts, self._read_repaired):
+        attempts = (self._read_whole, self._read_parts, self._read_repaired)
+        # A body of nothing else than odd items may not keep a request for minutes.
+        for read in attempts if len(self._odd) < _MOST_ODD else attempts[:1]:
             try:
                 return read(data, wanted, path)
             except FAULTS:
@@ -155,10 +159,11 @@ class _TolerantPass:
         return self._unknown(sent)
 
 
-def _members(wanted: Any) -> list[Any]:
+@functools.cache
+def _members(wanted: Any) -> tuple[Any, ...]:
     is_union = get_origin(wanted) in (Union, UnionType)
     members = get_args(wanted) if is_union else (wanted,)
-    return [member for member in members if member is not type(None)]
+    return tuple(member for member in members if member is not type(None))
 
 
 def _is_struct(wanted: Any) -> bool:

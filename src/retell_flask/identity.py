@@ -81,7 +81,8 @@ def identity_of(receiver: Receiver) -> str:
         named = named.func
     if not hasattr(named, "__qualname__"):
         named = type(named)
-    return f"{_module_name(named.__module__ or 'builtins')}:{named.__qualname__}"
+    module = getattr(named, "__module__", None) or "builtins"
+    return f"{_module_name(module)}:{named.__qualname__}"
 
 
 def is_taken(identity: str, receiver: Receiver, signal: Signal, sender: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import re
 import warnings
@@ -150,10 +149,10 @@ _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|)\s*", re.ASCII)
 def _duration(value: Any) -> timedelta:
     if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
         value = float(match[1]) * _UNITS[match[2]]
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             value = timedelta(seconds=value)
-        except OverflowError:
+        except (OverflowError, ValueError):  # too long, or not a number
             value = None
     if not isinstance(value, timedelta) or value <= timedelta(0):
         raise ValueError(
@@ -172,12 +171,12 @@ def _bytes(value: Any) -> int:
 
 
 def _no_inbox(value: Any) -> None:
-    if value not in ("", "none"):
+    if not isinstance(value, str) or value not in ("", "none"):
         raise ValueError("takes only 'none' in this version, which has no inbox yet.")
 
 
 def _inline(value: Any) -> str:
-    if value != "inline":
+    if not isinstance(value, str) or value != "inline":
         raise ValueError("takes only 'inline' in this version, which has no inbox yet.")
     return "inline"
 
