@@ -299,6 +299,37 @@ def test_an_after_request_can_still_read_the_body(app: Flask, post: Post) -> Non
     assert seen == [encode(ENDED)]
 
 
+def test_an_after_request_may_read_more_than_the_hosts_limit(retell: RetellBlueprint) -> None:
+    app = make_app(retell, MAX_CONTENT_LENGTH=10)
+    app.after_request(lambda response: (request.get_data(), response)[1])
+    assert make_post(app)(ENDED).status_code == 200
+
+
+def test_a_failing_receiver_keeps_no_body_alive(retell: RetellBlueprint, post: Post) -> None:
+    class Broken(Exception):
+        """Its traceback holds the event, and with it the body."""
+
+    raised: list[weakref.ref[Broken]] = []
+
+    @retell.on("call_ended")
+    def failing(sender: Any, event: Event, **extra: Any) -> None:
+        error = Broken()
+        raised.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    gc.disable()
+    try:
+        logging.disable()  # what captures log records keeps their tracebacks
+        assert post(ENDED).status_code == 500
+        assert raised[0]() is None
+    finally:
+        logging.disable(logging.NOTSET)
+        gc.enable()
+
+
 def test_row_17_flask_wtf_exempts_the_blueprint(retell: RetellBlueprint) -> None:
     app = make_app(SECRET_KEY="s")
     csrf = CSRFProtect(app)

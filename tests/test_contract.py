@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from retell.types import ChatResponse, PhoneCallResponse, WebCallResponse
 
 from retell_flask import Call, Chat, parse_event
-from retell_flask.models.transcript import Item, UnknownItem
+from retell_flask.models import transcript
+from retell_flask.models.transcript import Item
 from retell_flask.testing import encode, sample, sample_names
 
 
@@ -79,15 +80,9 @@ def item_differences(wanted: Any, where: str) -> list[str]:
     return found
 
 
-def all_subclasses(model: type[msgspec.Struct]) -> list[type[msgspec.Struct]]:
-    below = model.__subclasses__()
-    return below + [leaf for child in below for leaf in all_subclasses(child)]
-
-
 ITEMS = {
     model.__struct_config__.tag: model
-    for model in all_subclasses(Item)
-    if model is not UnknownItem
+    for model in get_args(transcript._KnownItem)  # what is decoded, not what is defined
 }
 _union_members: dict[str, list[type[BaseModel]]] = {}
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from types import NoneType
 from typing import Any
 
 import msgspec
@@ -156,15 +158,42 @@ values = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=20,
 )
+named = st.fixed_dictionaries(
+    {"name": st.text()},
+    optional={
+        "inner": st.dictionaries(st.sampled_from(["number", "text"]), values),
+        "numbers": st.lists(st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | st.text()),
+        "texts": st.dictionaries(st.text(), st.text() | st.integers()),
+        "items": st.lists(
+            st.fixed_dictionaries(
+                {"role": st.sampled_from(["known", "other", "new"])}, optional={"text": values}
+            )
+        ),
+    },
+)
+
+
+def is_plain_int(value: Any) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**64
+
+
 names = st.sampled_from(["name", "inner", "numbers", "texts", "either", "items", "other"])
 
 
-@given(st.dictionaries(names, values))
+@given(st.one_of(named, st.dictionaries(names, values)))
 def test_any_json_decodes_to_what_fits(sent: dict[str, Any]) -> None:
     decoded = DECODER.decode(json.dumps(sent).replace("Infinity", "1e999").encode(), [])
     if isinstance(sent.get("name"), str):
         assert decoded is not None
         assert decoded.name == sent["name"].replace("Infinity", "1e999")
+        assert isinstance(decoded.inner, (Inner, NoneType))
+        if isinstance(inner := sent.get("inner"), dict):
+            assert decoded.inner is not None
+            number = inner.get("number")
+            assert decoded.inner.number == (number if is_plain_int(number) else None)
+        if isinstance(numbers := sent.get("numbers"), list):
+            kept = [n for n in numbers if type(n) in (int, float) and math.isfinite(n)]
+            assert decoded.numbers == tuple(map(float, kept))
     else:
         assert decoded is None
 

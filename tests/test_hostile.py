@@ -44,6 +44,10 @@ payloads = st.fixed_dictionaries(
         "alert": json_values,
     },
 )
+call_fields = dict.fromkeys(
+    ["latency", "call_analysis", "call_cost", "transcript_object", "metadata", "error"],
+    json_values,
+)
 bodies = st.one_of(
     st.binary(max_size=200),
     payloads.map(lambda p: json.dumps(p).encode()),
@@ -94,6 +98,30 @@ def test_only_documented_answers(
         assert answer in ANSWERS[status]
     else:
         assert list(answer) == ["error"]
+
+
+@given(
+    st.fixed_dictionaries(
+        {"event": types},
+        optional={
+            "call": st.fixed_dictionaries({"call_id": st.text(min_size=1)}, optional=call_fields),
+            "chat": st.just({"chat_id": "c"}),
+            "alert": st.just({}),
+            "end_reason": json_values,
+            "transfer_destination": json_values,
+        },
+    )
+)
+def test_signed_payloads_are_received_or_refused_for_their_subject(payload: Any) -> None:
+    status, answer = send(
+        json.dumps(payload).replace("NaN", "0").replace("Infinity", "1e999").encode(), "signed"
+    )
+    needed = SUBJECTS.get(payload["event"], ())
+    if not needed or any(subject in payload for subject in needed):
+        assert status in (200, 413)
+        assert status == 413 or answer in ANSWERS[200]
+    else:
+        assert (status, "needs" in answer["error"]) == (400, True)
 
 
 @pytest.mark.parametrize(

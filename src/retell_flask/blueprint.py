@@ -152,6 +152,8 @@ def _answer(state: State, route: _Route, **values: str) -> Response:
     """Answers are returned and never raised, so that no error handler rewrites them."""
     # The object behind the proxy, since each look through it costs a microsecond.
     received = request._get_current_object()  # type: ignore[attr-defined]
+    # For all of the request, or an after_request that reads the body turns it into a 500.
+    received.max_content_length = state.settings.max_body + 1
     if received.method not in route.methods:
         response = _error(state, 405, "Method not allowed")
         response.headers["Allow"] = ", ".join(route.methods)
@@ -166,8 +168,7 @@ def _receive(state: State, incoming: Incoming, **_: str) -> Response:
     event = receive(incoming, state.settings, state.settings.signature_schemes)
     if event.type in INBOUND_TYPES:
         return _answer_inbound(state, event)
-    outcomes = state.deliverer.deliver(event)
-    if any(outcome.failed for outcome in outcomes):
+    if any(outcome.failed for outcome in state.deliverer.deliver(event)):
         return _error(state, 500, "Receiver failed")
     return _json(state, 200, b'{"received": true}')
 
@@ -221,7 +222,6 @@ def _read_body(received: Request, length: int | None, limit: int) -> bytes:
     try:
         if length is None or "stream" in vars(received):
             # Chunked, or somebody has read before us: what was cached is still there.
-            received.max_content_length = limit
             return received.get_data()
         return _read_stream(received.environ, length)
     except RequestEntityTooLarge:

@@ -47,16 +47,13 @@ class Deliverer:
 
     def deliver(self, event: Event) -> list[Outcome]:
         """Call all receivers of the signals that ``event`` fires, also behind one that raised."""
-        outcomes = [
+        # No local holds the outcomes: their errors' tracebacks hold this frame, and the circle
+        # would keep the body until the next garbage collection.
+        return [
             self._run(event, signal, identity, receiver)
             for signal in signals_for(event)
             for identity, receiver in self._hearing(signal)
-        ]
-        if not outcomes:
-            _logger.info(
-                "Nobody listens to %s of %s", loggable(event.type), loggable(_subject(event))
-            )
-        return outcomes
+        ] or _log_nobody(event)
 
     def report(self, signal: Signal, **keywords: Any) -> None:
         """Send a signal about the receiving itself; what its receivers raise is logged."""
@@ -79,10 +76,19 @@ class Deliverer:
         outcome = Outcome(signal_name(signal), identity, error)
         if error is not None or _logger.isEnabledFor(logging.INFO):
             _log(outcome, event, time.perf_counter() - began)
-        if outcome.failed:
-            about = {"event": event, "receiver": identity, "error": error}
-            self.report(delivery_failed, **about, attempt=event.attempt, retry_at=None)
-        return outcome
+        try:
+            if outcome.failed:
+                self.report(
+                    delivery_failed,
+                    event=event,
+                    receiver=identity,
+                    error=error,
+                    attempt=event.attempt,
+                    retry_at=None,
+                )
+            return outcome
+        finally:
+            del error, outcome  # for the same reason
 
     def _call(self, receiver: Receiver, keywords: dict[str, Any]) -> None:
         # An empty context: no request context, and nothing that another receiver left.
@@ -98,6 +104,11 @@ class Deliverer:
 
 async def _wait_for(result: Awaitable[Any]) -> None:
     await result
+
+
+def _log_nobody(event: Event) -> list[Outcome]:
+    _logger.info("Nobody listens to %s of %s", loggable(event.type), loggable(_subject(event)))
+    return []
 
 
 def _log(outcome: Outcome, event: Event, seconds: float) -> None:

@@ -120,7 +120,7 @@ def verify(
     Raises ``SignatureError`` for every signature that does not hold, and ``ValueError``
     for an empty key, since that would let anybody in.
     """
-    claim = read_header(header, schemes=schemes, tolerance_ms=tolerance_ms, now_ms=now_ms)
+    claim = read_header(header, schemes=tuple(schemes), tolerance_ms=tolerance_ms, now_ms=now_ms)
     return claim.check(body, as_keys(keys), as_keys(secrets))
 
 
