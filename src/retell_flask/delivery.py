@@ -88,7 +88,7 @@ class Deliverer:
                 )
             return outcome
         finally:
-            del error, outcome  # for the same reason
+            del error, outcome  # no circle through this frame either
 
     def _call(self, receiver: Receiver, keywords: dict[str, Any]) -> None:
         # An empty context: no request context, and nothing that another receiver left.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from .errors import PayloadError, SignatureError
 from .events import INBOUND_TYPES, Event, parse_event
@@ -86,12 +85,7 @@ def authenticate(
     is too long.
     """
     try:
-        claim = read_header(
-            incoming.header,
-            schemes=schemes,
-            tolerance_ms=settings.tolerance_ms,
-            now_ms=time.time_ns() // 1_000_000,
-        )
+        claim = read_header(incoming.header, schemes=schemes, tolerance_ms=settings.tolerance_ms)
     except SignatureError as error:
         raise _unsigned(error) from None
     body = _read(incoming, settings.max_body)
@@ -99,7 +93,8 @@ def authenticate(
     try:
         verified = claim.check(body, settings.api_key, settings.webhook_secret)
     except SignatureError as error:
-        raise _unsigned(error, is_short and (_SHORT if body else _CONSUMED)) from None
+        hint = (_SHORT if body else _CONSUMED) if is_short else ""
+        raise _unsigned(error, hint) from None
     if is_short:
         raise Rejection(400, "truncated", "Body is shorter than its Content-Length")
     return body, verified
@@ -125,7 +120,7 @@ def unreadable() -> Rejection:
     return Rejection(400, "unreadable", "Body could not be read")
 
 
-def _unsigned(error: SignatureError, hint: str | Literal[False] = False) -> Rejection:
+def _unsigned(error: SignatureError, hint: str = "") -> Rejection:
     return Rejection(
         401,
         error.reason,
