@@ -31,6 +31,15 @@ class Server:
     port: int
     log: Path
 
+    def wait_for_log(self, text: str, seconds: float = 10) -> str:
+        """All of the log, once ``text`` is in it."""
+        deadline = time.monotonic() + seconds
+        while text not in (log := self.log.read_text("utf-8")):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{text!r} is not in the log:\n{log}")
+            time.sleep(0.02)
+        return log
+
     def send(self, request: bytes, *, close_writing: bool = False) -> tuple[int, bytes]:
         """Status and body of the answer to exactly these bytes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
@@ -65,7 +74,11 @@ def _content_length(head: bytes) -> int:
 def running(name: str, **environ: str) -> Iterator[Server]:
     port = _free_port()
     command = [part.format(port=port) for part in COMMANDS[name]]
-    with tempfile.NamedTemporaryFile(suffix=f"-{name}.log") as log:
+    with (
+        tempfile.NamedTemporaryFile(suffix=f"-{name}.log") as log,
+        tempfile.TemporaryDirectory() as directory,
+    ):
+        environ.setdefault("RETELL_INBOX_URL", f"sqlite:///{directory}/retell.sqlite3")
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=HERE,

@@ -23,7 +23,7 @@ Post = Callable[..., TestResponse]
 
 def make_app(*blueprints: RetellBlueprint, **config: Any) -> Flask:
     app = Flask("host")
-    app.config.update({"RETELL_API_KEY": KEY, **config})
+    app.config.update({"RETELL_API_KEY": KEY, "TESTING": True, **config})
     for blueprint in blueprints:
         app.register_blueprint(blueprint)
     return app

@@ -18,7 +18,12 @@ from retell_flask.testing import encode, sign, sign_plain
 from support import KEY, PATH, Post, call_payload, make_app
 
 ANSWERS = {
-    200: [{"received": True}, {"call_inbound": {}}, {"chat_inbound": {}}],
+    200: [
+        {"received": True},
+        {"received": True, "duplicate": True},
+        {"call_inbound": {}},
+        {"chat_inbound": {}},
+    ],
     401: [{"error": "Invalid signature"}],
     405: [{"error": "Method not allowed"}],
 }

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from retell_flask.receiver import Incoming, Rejection, authenticate, receive
+from retell_flask.receiver import Incoming, Rejection, authenticate, read_event
 from retell_flask.settings import read_settings
 from retell_flask.signatures import OWN_SCHEME, SCHEMES, sign, sign_plain
 from retell_flask.testing import encode
@@ -33,24 +33,24 @@ def unreadable(limit: int) -> bytes:
 
 def rejection(request: Incoming, schemes: Any = SCHEMES) -> Rejection:
     with pytest.raises(Rejection) as caught:
-        receive(request, SETTINGS, schemes)
+        read_event(request, SETTINGS, schemes)
     return caught.value
 
 
 def test_a_signed_event_is_received() -> None:
-    assert receive(incoming(), SETTINGS, SCHEMES).type == "call_ended"
+    assert read_event(incoming(), SETTINGS, SCHEMES).type == "call_ended"
 
 
 def test_plain_is_received_where_it_is_allowed() -> None:
     plain = incoming(header=sign_plain(BODY, SECRET))
-    assert receive(plain, SETTINGS, SCHEMES).type == "call_ended"
+    assert read_event(plain, SETTINGS, SCHEMES).type == "call_ended"
     assert rejection(plain, OWN_SCHEME).status == 401
 
 
 @pytest.mark.parametrize("type_", ["call_inbound", "chat_inbound"])
 def test_inbound_events_are_never_received_by_the_plain_scheme(type_: str) -> None:
     body = encode({"event": type_, type_: {}})
-    assert receive(incoming(body), SETTINGS, SCHEMES).type == type_
+    assert read_event(incoming(body), SETTINGS, SCHEMES).type == type_
     refused = rejection(incoming(body, header=sign_plain(body, SECRET)))
     assert (refused.status, refused.reason) == (401, "mismatch")
 
@@ -99,7 +99,7 @@ def test_the_tolerance_is_the_options() -> None:
         {"RETELL_API_KEY": KEY, "RETELL_SIGNATURE_TOLERANCE": "10m"}, environ={}
     )
     header = sign(BODY, KEY, timestamp_ms=time.time_ns() // 1_000_000 - 400_000)
-    assert receive(incoming(header=header), settings, SCHEMES).type == "call_ended"
+    assert read_event(incoming(header=header), settings, SCHEMES).type == "call_ended"
     assert rejection(incoming(header=header)).reason == "stale"
 
 

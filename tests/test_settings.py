@@ -6,9 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import URL
 
 from retell_flask import ConfigurationError
-from retell_flask.settings import OPTIONS, Settings, read_settings
+from retell_flask.settings import OPTIONS, Option, Settings, read_settings
+from retell_flask.values import Place
 
 
 def read(environ: dict[str, str] | None = None, **options: Any) -> Settings:
@@ -22,6 +24,18 @@ def test_every_option_is_a_field_of_the_settings() -> None:
     ]
 
 
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_the_default_that_is_shown_is_the_default(option: Option) -> None:
+    if option.name in ("INBOX_URL", "DISPATCH"):
+        assert (
+            option.shown == {"INBOX_URL": Place.INSTANCE.value, "DISPATCH": "threads"}[option.name]
+        )
+    elif option.shown == "none":
+        assert not option.default
+    else:
+        assert option.parse(option.shown) == option.default
+
+
 def test_defaults() -> None:
     settings = read()
     assert settings.api_key == (b"k",)
@@ -29,7 +43,10 @@ def test_defaults() -> None:
     assert settings.signature_schemes == ("timestamped", "plain")
     assert settings.tolerance_ms == 300_000
     assert settings.max_body == 32 * 1024 * 1024
-    assert (settings.inbox_url, settings.dispatch) == (None, "inline")
+    assert (settings.inbox_url, settings.dispatch) == (Place.INSTANCE, None)
+    assert (settings.workers, settings.max_attempts, settings.transcripts) == (4, 8, "latest")
+    assert (settings.lease, settings.order_wait) == (timedelta(seconds=60), timedelta(seconds=30))
+    assert (settings.retention, settings.sqlite_synchronous) == (timedelta(days=30), "FULL")
 
 
 def test_settings_are_frozen() -> None:
@@ -155,23 +172,57 @@ def test_plain_alone_needs_a_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("INBOX_URL", "sqlite://"), ("DISPATCH", "threads"), ("DISPATCH", 5)]
+    ("option", "value"),
+    [
+        ("DISPATCH", "celery"),
+        ("DISPATCH", 5),
+        ("WORKERS", -1),
+        ("WORKERS", True),
+        ("MAX_ATTEMPTS", 0),
+        ("LEASE", 0),
+        ("ORDER_WAIT", -1),
+        ("SQLITE_SYNCHRONOUS", "OFF"),
+        ("TRANSCRIPTS", "none"),
+        ("INBOX_URL", "mysql://host/db"),
+        ("INBOX_URL", "postgresql+asyncpg://host/db"),
+        ("INBOX_URL", "no url"),
+        ("INBOX_URL", 5),
+    ],
 )
-def test_what_this_version_does_not_have_is_refused(option: str, value: Any) -> None:
-    with pytest.raises(ConfigurationError, match=rf"^RETELL_{option} takes only"):
+def test_what_cannot_work_is_refused(option: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^RETELL_{option} takes"):
         read(**{option: value})
 
 
 @pytest.mark.parametrize("value", ["", "none"])
 def test_no_inbox_can_be_said(value: str) -> None:
-    assert read(INBOX_URL=value).inbox_url is None
+    assert read(INBOX_URL=value).inbox_url is Place.NONE
+    assert read(INBOX_URL=value, DISPATCH="inline").dispatch == "inline"
+    with pytest.raises(ConfigurationError, match=r"^RETELL_DISPATCH is 'threads', which needs an"):
+        read(INBOX_URL=value, DISPATCH="threads")
+
+
+def test_an_empty_inbox_url_in_the_environment_is_not_set() -> None:
+    assert read({"RETELL_INBOX_URL": ""}).inbox_url is Place.INSTANCE
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_postgresql_means_psycopg_3(scheme: str) -> None:
+    url = read(INBOX_URL=f"{scheme}://me:{SECRET}@host/db").inbox_url
+    assert isinstance(url, URL)
+    assert url.drivername == "postgresql+psycopg"
+
+
+def test_order_wait_may_be_never() -> None:
+    assert read(ORDER_WAIT=0).order_wait == timedelta(0)
 
 
 SECRET = "key_that_nobody_may_see"
 
 
 def test_no_repr_shows_a_key() -> None:
-    settings = read(API_KEY=SECRET, WEBHOOK_SECRET=SECRET)
+    url = f"postgresql://me:{SECRET}@host/db"
+    settings = read(API_KEY=SECRET, WEBHOOK_SECRET=SECRET, INBOX_URL=url)
     (key,) = settings.api_key
     for shown in (repr(settings), str(key), f"{key}", f"{key!r:>9}", "%s" % key, str([key])):
         assert SECRET not in shown

@@ -1,154 +1,266 @@
-"""One event to all receivers that want it."""
+"""One event to its receivers, each with a record of its own, and whether to try again."""
 
 from __future__ import annotations
 
-import inspect
 import logging
+import random
+import threading
 import time
-from asyncio import CancelledError
-from collections.abc import Awaitable
-from contextvars import Context
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from enum import Enum
 
-from blinker import Signal
-from flask import Flask
+from msgspec.structs import replace
 
-from .errors import GiveUp, Retry
+from .errors import GiveUp, InboxError, Retry
 from .events import Event
-from .identity import Receiver, connected, signal_name
-from .signals import delivery_failed, signals_for
+from .identity import Receiver, signal_name
+from .inbox.entry import (
+    Claim,
+    Delivery,
+    DeliveryStatus,
+    EntryStatus,
+    Result,
+    Target,
+    once_key,
+    storable,
+)
+from .inbox.store import Inbox
+from .invocation import Invoker, Outcome, log_outcome, loggable
+from .leases import LeaseKeeper
+from .signals import OUTCOMES, SIGNALS, delivery_dead, delivery_failed, signals_for
 
 _logger = logging.getLogger(__name__)
+_random = random.SystemRandom()  # processes that were forked must not draw alike
 
-# A handler that exits, or awaits what was cancelled, has failed; it must not take the
-# server or its neighbours along.
-FAILURES = (Exception, SystemExit, CancelledError)
+_FIRST_RETRY = timedelta(seconds=5)
+_LAST_RETRY = timedelta(hours=1)
+_LONGEST_RETRY_ASKED = timedelta(days=365)
+_LONGEST_ERROR = 1000
+_OUTAGE_PAUSE_SECONDS = 0.5
+# What is left of Retell's 10 seconds is short: better 503 than no answer.
+INLINE_PATIENCE_SECONDS = 5.0
 
 
-class Outcome(NamedTuple):
-    """One receiver's run; ``error`` is what it raised."""
+class Verdict(Enum):
+    """What became of an entry that was to be delivered at once."""
 
-    signal: str
-    receiver: str
-    error: BaseException | None
+    FINISHED = "finished"  # each receiver is done, or dead
+    FAILED = "failed"  # one is to be tried again
+    BUSY = "busy"  # it, or another of its call, runs elsewhere
 
-    @property
-    def failed(self) -> bool:
-        """Whether another attempt could help."""
-        return self.error is not None and not isinstance(self.error, GiveUp)
+
+class NotConnected(Exception):
+    """A receiver that the entry was given and that this process does not have."""
+
+    def __init__(self, receiver: str) -> None:
+        super().__init__(
+            f"{receiver} is not connected here. If it was renamed: flask retell replay "
+            f"--receiver {receiver} --as NEW"
+        )
+
+
+def deliver_directly(invoker: Invoker, event: Event) -> list[Outcome]:
+    """Call all receivers, also behind one that raised, and keep no record."""
+    # No local holds the outcomes: their errors' tracebacks hold this frame, and the circle
+    # would keep the body until the next garbage collection.
+    return [
+        _deliver_one(invoker, event, signal_name(signal), identity, receiver)
+        for signal in signals_for(event)
+        for identity, receiver in invoker.hearing(signal)
+    ] or _log_nobody(event)
+
+
+def _deliver_one(
+    invoker: Invoker, event: Event, signal: str, identity: str, receiver: Receiver
+) -> Outcome:
+    outcome = invoker.invoke(event, signal, identity, receiver)
+    try:
+        log_outcome(outcome, event)
+        if outcome.failed:
+            _report(invoker, event, outcome, Result(DeliveryStatus.PENDING))
+        return outcome
+    finally:
+        del outcome
 
 
 class Deliverer:
-    """Calls the receivers of one blueprint on one app."""
+    """Delivers what is in the inbox to the receivers that are connected in this process."""
 
-    def __init__(self, app: Flask, sender: Any) -> None:
-        self._app = app
-        self._sender = sender
+    def __init__(self, invoker: Invoker, inbox: Inbox) -> None:
+        self.inbox = inbox
+        self.stopping = threading.Event()
+        self._invoker = invoker
+        self._keeper = LeaseKeeper(inbox)
+        self._types_without_receivers: set[str] = set()
 
-    def deliver(self, event: Event) -> list[Outcome]:
-        """Call all receivers of the signals that ``event`` fires, also behind one that raised."""
-        # No local holds the outcomes: their errors' tracebacks hold this frame, and the circle
-        # would keep the body until the next garbage collection.
+    def deliver_next(self) -> bool:
+        """Run what is due of one entry. False if none is. Raises ``InboxError``."""
+        claim = self.inbox.claim_due(self._targets)
+        if claim is None:
+            return False
+        self._run(claim)
+        return True
+
+    def deliver_entry(self, entry_id: int) -> Verdict:
+        """Run what is not done of one entry, now. Raises ``InboxError``."""
+        claim = self.inbox.claim_entry(entry_id, self._targets)
+        if isinstance(claim, EntryStatus):
+            is_open = claim in (EntryStatus.PENDING, EntryStatus.RUNNING)
+            return Verdict.BUSY if is_open else Verdict.FINISHED
+        failed = self._run(claim, INLINE_PATIENCE_SECONDS)
+        if claim.lost:
+            return Verdict.BUSY
+        return Verdict.FAILED if failed else Verdict.FINISHED
+
+    def _targets(self, event: Event) -> list[Target]:
         return [
-            self._run(event, signal, identity, receiver)
+            Target(name, identity, self._once(event, name, identity))
             for signal in signals_for(event)
-            for identity, receiver in self._hearing(signal)
-        ] or _log_nobody(event)
+            for name in [signal_name(signal)]
+            for identity, _ in self._invoker.hearing(signal)
+        ]
 
-    def report(self, signal: Signal, **keywords: Any) -> None:
-        """Send a signal about the receiving itself; what its receivers raise is logged."""
-        for identity, receiver in self._hearing(signal):
-            try:
-                self._call(receiver, keywords)
-            except FAILURES:
-                _logger.exception("%s failed", identity, extra={"retell_receiver": identity})
+    def _once(self, event: Event, signal: str, identity: str) -> bytes | None:
+        if signal not in OUTCOMES or event.session_id is None:
+            return None
+        return once_key(self.inbox.blueprint, event.session_id, signal, identity)
 
-    def _hearing(self, signal: Signal) -> list[tuple[str, Receiver]]:
-        return [] if signal.is_muted else connected(signal, self._sender)
+    def _run(self, claim: Claim, patience: float | None = None) -> bool:
+        """Run the claim's deliveries one by one; whether one has to be tried again."""
+        if claim.event is None:
+            _logger.error("%s cannot be read by this release: kept", claim.entry.event_id)
+            return False
+        for delivery in claim.exhausted:
+            self._bury(claim.event, delivery)
+        if claim.current is None and not claim.exhausted:
+            self._log_nobody_once(claim.event)
+        failed = False
+        with self._keeper.keeping(claim):
+            while claim.current is not None:
+                failed |= self._attempt(claim, claim.event, claim.current, patience)
+        return failed
 
-    def _run(self, event: Event, signal: Signal, identity: str, receiver: Receiver) -> Outcome:
-        began = time.perf_counter()
-        error: BaseException | None = None
+    def _attempt(
+        self, claim: Claim, event: Event, delivery: Delivery, patience: float | None
+    ) -> bool:
+        event = replace(event, attempt=delivery.attempts) if delivery.attempts > 1 else event
         try:
-            self._call(receiver, {"event": event})
-        except FAILURES as raised:
-            error = raised
-        outcome = Outcome(signal_name(signal), identity, error)
-        if error is not None or _logger.isEnabledFor(logging.INFO):
-            _log(outcome, event, time.perf_counter() - began)
+            outcome = self._invoke(event, delivery)
+        except BaseException:  # an interrupt: the rest is for later
+            self.inbox.release(claim)
+            raise
+        result = decide(outcome.error, delivery.attempts, self.inbox)
         try:
-            if outcome.failed:
-                self.report(
-                    delivery_failed,
-                    event=event,
-                    receiver=identity,
-                    error=error,
-                    attempt=event.attempt,
-                    retry_at=None,
-                )
-            return outcome
+            log_outcome(outcome, event, _outlook(result, delivery, self.inbox))
+            self._record(claim, result, patience)
+            _report(self._invoker, event, outcome, result)
+            return result.status is DeliveryStatus.PENDING
         finally:
-            del error, outcome  # no circle through this frame either
+            del outcome  # its traceback holds this frame
 
-    def _call(self, receiver: Receiver, keywords: dict[str, Any]) -> None:
-        # An empty context: no request context, and nothing that another receiver left.
-        Context().run(self._call_in_context, receiver, keywords)
+    def _invoke(self, event: Event, delivery: Delivery) -> Outcome:
+        signal = SIGNALS.get(delivery.signal)
+        # Muting keeps a signal from new entries, and takes no delivery back.
+        hearing = dict(self._invoker.all_hearing(signal)) if signal else {}
+        receiver = hearing.get(delivery.receiver)
+        if receiver is None:
+            missing = NotConnected(delivery.receiver)
+            return Outcome(delivery.signal, delivery.receiver, missing, 0.0)
+        return self._invoker.invoke(event, delivery.signal, delivery.receiver, receiver)
 
-    def _call_in_context(self, receiver: Receiver, keywords: dict[str, Any]) -> None:
-        with self._app.app_context():
-            result = self._app.ensure_sync(receiver)(self._sender, **keywords)
-            if result is not None and inspect.isawaitable(result):
-                # The __call__ of an object can be a coroutine function, too.
-                self._app.async_to_sync(_wait_for)(result)
+    def _record(self, claim: Claim, result: Result, patience: float | None) -> None:
+        """A result that is lost would make its receiver run again: wait for the inbox."""
+        began = time.monotonic()
+        while True:
+            try:
+                self.inbox.advance(claim, result, stop=self.stopping.is_set())
+                return
+            except InboxError as error:
+                _logger.warning("%s A result waits to be recorded", error)
+                waited = time.monotonic() - began
+                if self.stopping.is_set() or (patience is not None and waited > patience):
+                    claim.current = None
+                    raise
+            self.stopping.wait(_OUTAGE_PAUSE_SECONDS)
+
+    def _bury(self, event: Event, delivery: Delivery) -> None:
+        error = RuntimeError("The process ended each time while this receiver ran.")
+        outcome = Outcome(delivery.signal, delivery.receiver, error, 0.0)
+        event = replace(event, attempt=delivery.attempts)
+        result = Result(DeliveryStatus.DEAD)
+        log_outcome(outcome, event, _outlook(result, delivery, self.inbox))
+        _report(self._invoker, event, outcome, result)
+
+    def _log_nobody_once(self, event: Event) -> None:
+        if event.type not in self._types_without_receivers:
+            self._types_without_receivers.add(event.type)
+            _log_nobody(event)
 
 
-async def _wait_for(result: Awaitable[Any]) -> None:
-    await result
+def decide(error: BaseException | None, attempts: int, inbox: Inbox) -> Result:
+    """What becomes of a delivery after an attempt, its ``attempts``-th."""
+    if error is None:
+        return Result(DeliveryStatus.DONE)
+    text = _describe(error)
+    if isinstance(error, GiveUp) or attempts >= inbox.settings.max_attempts:
+        return Result(DeliveryStatus.DEAD, text)
+    after = error.after if isinstance(error, Retry) else None
+    return Result(DeliveryStatus.PENDING, text, inbox.clock() + _pause(after, attempts))
+
+
+def _pause(asked: timedelta | None, attempts: int) -> timedelta:
+    if asked is not None:
+        return max(timedelta(0), min(asked, _LONGEST_RETRY_ASKED))
+    return backoff(attempts)
+
+
+def backoff(attempts: int) -> timedelta:
+    """Exponential with full jitter: from 5 s to 10 s, 20 s, 40 s … and at most an hour."""
+    longest = min(_FIRST_RETRY * 2 ** min(attempts, 20), _LAST_RETRY)
+    return _random.uniform(1, longest / _FIRST_RETRY) * _FIRST_RETRY
+
+
+def _describe(error: BaseException) -> str:
+    text = str(error) if isinstance(error, GiveUp) else f"{type(error).__name__}: {error}"
+    return storable(text, _LONGEST_ERROR)
+
+
+def _outlook(result: Result, delivery: Delivery, inbox: Inbox) -> str:
+    attempt = f"attempt {delivery.attempts} of {inbox.settings.max_attempts}"
+    if result.status is DeliveryStatus.DONE:
+        return ""
+    if result.retry_at is None:
+        return f"{attempt}: dead, until flask retell replay"
+    return f"{attempt}, next in {_seconds(result.retry_at, inbox.clock()):.0f} s"
+
+
+def _seconds(later: datetime, now: datetime) -> float:
+    return max(0.0, (later - now).total_seconds())
+
+
+def _report(invoker: Invoker, event: Event, outcome: Outcome, result: Result) -> None:
+    if result.status is DeliveryStatus.DONE:
+        return
+    about = {
+        "event": event,
+        "receiver": outcome.receiver,
+        "error": outcome.error,
+        "attempt": event.attempt,
+    }
+    try:
+        if result.status is DeliveryStatus.DEAD:
+            invoker.report(delivery_dead, **about)
+        else:
+            invoker.report(delivery_failed, **about, retry_at=result.retry_at)
+    finally:
+        del about, outcome  # the error's traceback holds a frame that holds these
 
 
 def _log_nobody(event: Event) -> list[Outcome]:
-    _logger.info("Nobody listens to %s of %s", loggable(event.type), loggable(_subject(event)))
+    _logger.info(
+        "Nobody listens to %s%s of %s",
+        "a revision of " if event.revision else "",
+        loggable(event.type),
+        loggable(event.session_id or event.id),
+    )
     return []
-
-
-def _log(outcome: Outcome, event: Event, seconds: float) -> None:
-    error = outcome.error
-    level, text, with_traceback = next(
-        line for kind, line in _LOG_LINES if isinstance(error, kind)
-    )
-    is_own = outcome.signal == event.type
-    _logger.log(
-        level,
-        text,
-        outcome.receiver,
-        loggable(event.type) if is_own else f"{outcome.signal} ({loggable(event.type)})",
-        loggable(_subject(event)),
-        *([loggable(str(error))] if isinstance(error, GiveUp) else []),
-        exc_info=error if with_traceback else None,
-        extra={
-            "retell_event_id": event.id,
-            "retell_event_type": loggable(event.type),
-            "retell_session_id": event.session_id and loggable(event.session_id),
-            "retell_signal": outcome.signal,
-            "retell_receiver": outcome.receiver,
-            "retell_attempt": event.attempt,
-            "retell_duration_ms": round(seconds * 1000, 3),
-        },
-    )
-
-
-_LOG_LINES: tuple[tuple[type, tuple[int, str, bool]], ...] = (
-    (type(None), (logging.INFO, "%s handled %s of %s", False)),
-    (Retry, (logging.WARNING, "%s wants %s of %s again", False)),
-    (GiveUp, (logging.ERROR, "%s gave up on %s of %s: %s", False)),
-    (BaseException, (logging.ERROR, "%s failed on %s of %s", True)),
-)
-
-
-def _subject(event: Event) -> str:
-    return event.session_id or event.id
-
-
-def loggable(text: str) -> str:
-    """A sender's text for a log line: short, and without control characters."""
-    return ascii(text[:80])[1:-1]

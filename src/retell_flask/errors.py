@@ -2,7 +2,8 @@
 
     RetellError
     ├── SignatureError      the request was not signed with a key of ours
-    └── PayloadError        it was, but its body is no event
+    ├── PayloadError        it was, but its body is no event
+    └── InboxError          the inbox cannot be read or written
 
     ConfigurationError      the host application is set up wrongly
     Retry, GiveUp           for receivers to raise
@@ -46,6 +47,14 @@ class SignatureError(RetellError):
 
 class PayloadError(RetellError):
     """A body that is not an event. The message names the fault, never the content."""
+
+
+class InboxError(RetellError):
+    """The inbox did not answer, or its tables are not those of this release.
+
+    The message says why, and what to run where that helps. A webhook is answered 503
+    then, so that Retell sends it again.
+    """
 
 
 class ConfigurationError(Exception):

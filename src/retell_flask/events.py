@@ -218,6 +218,16 @@ def event_id(key: bytes) -> str:
     return f"evt_{key[:16].hex()}"
 
 
+def revision_id(type_: str, session_id: str | None, body: bytes) -> str:
+    """The id of another version of an event that comes once per call or chat."""
+    return event_id(hashlib.sha256(msgspec.json.encode((type_, session_id)) + body).digest())
+
+
+def invalid_id(body: bytes) -> str:
+    """The id under which a body that is no event is kept."""
+    return event_id(hashlib.sha256(b"invalid\0" + body).digest())
+
+
 def _decode(body: bytes, odd: list[str]) -> _Envelope:
     try:
         envelope = _ENVELOPE.decode(body, odd)

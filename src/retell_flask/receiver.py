@@ -1,4 +1,4 @@
-"""A request's header and body to an event. Knows nothing of Flask's requests."""
+"""A request's header and body to a receipt. Knows nothing of Flask's requests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from .errors import PayloadError, SignatureError
 from .events import INBOUND_TYPES, Event, parse_event
+from .inbox.store import Inbox
 from .settings import Settings
 from .signatures import Scheme, Verified, read_header
 
@@ -15,7 +16,7 @@ class Rejection(Exception):
     """A request that is not accepted, and the HTTP answer to it.
 
     ``reason`` and ``hint`` are for the log and for ``webhook_rejected``, ``error`` is all
-    that the sender is told.
+    that the sender is told. ``signed_body`` is set where the request was rightly signed.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class Rejection(Exception):
         *,
         hint: str = "",
         skew_ms: int | None = None,
+        signed_body: bytes | None = None,
     ) -> None:
         super().__init__(error)
         self.status = status
@@ -33,6 +35,7 @@ class Rejection(Exception):
         self.error = error
         self.hint = hint
         self.skew_ms = skew_ms
+        self.signed_body = signed_body
 
 
 class Incoming(NamedTuple):
@@ -64,13 +67,38 @@ _CONSUMED = (
 )
 
 
-def receive(incoming: Incoming, settings: Settings, schemes: Iterable[Scheme]) -> Event:
+class Receipt(NamedTuple):
+    """An event that was received; where there is an inbox, it is committed there."""
+
+    event: Event
+    entry_id: int | None = None
+    duplicate: bool = False
+
+
+def receive(incoming: Incoming, settings: Settings, inbox: Inbox | None) -> Receipt:
+    """Verify, parse and store an event. Raises ``Rejection`` and ``InboxError``.
+
+    Inbound webhooks are not stored, but answered.
+    """
+    try:
+        event = read_event(incoming, settings, settings.signature_schemes)
+    except Rejection as rejection:
+        if inbox is not None and rejection.signed_body is not None:
+            inbox.keep_invalid(rejection.signed_body)
+        raise
+    if inbox is None or event.type in INBOUND_TYPES:
+        return Receipt(event)
+    added = inbox.add(event)
+    return Receipt(event, added.entry_id, added.duplicate)
+
+
+def read_event(incoming: Incoming, settings: Settings, schemes: Iterable[Scheme]) -> Event:
     """Verify and parse an event. Raises ``Rejection``."""
     body, verified = authenticate(incoming, settings, schemes)
     try:
         event = parse_event(body)
     except PayloadError as error:
-        raise Rejection(400, "invalid", str(error)) from None
+        raise Rejection(400, "invalid", str(error), signed_body=body) from None
     if event.type in INBOUND_TYPES and verified.scheme != "timestamped":
         raise _unsigned(SignatureError("mismatch"), _PLAIN_INBOUND)
     return event
@@ -96,7 +124,9 @@ def authenticate(
         hint = (_SHORT if body else _CONSUMED) if is_short else ""
         raise _unsigned(error, hint) from None
     if is_short:
-        raise Rejection(400, "truncated", "Body is shorter than its Content-Length")
+        raise Rejection(
+            400, "truncated", "Body is shorter than its Content-Length", signed_body=body
+        )
     return body, verified
 
 

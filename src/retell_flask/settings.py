@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Literal, NamedTuple
 
+from sqlalchemy.engine import URL
+
+from . import values
 from .errors import ConfigurationError
 from .signatures import SCHEMES, Scheme
-
-
-class Key(bytes):
-    """An API key or secret that shows itself in no repr, log line or traceback."""
-
-    def __repr__(self) -> str:
-        return "<key>"
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return repr(self)
+from .values import Key, Place
 
 
 @dataclass(frozen=True)
@@ -37,8 +28,15 @@ class Settings:
     signature_schemes: tuple[Scheme, ...]
     signature_tolerance: timedelta
     max_body: int
-    inbox_url: None
-    dispatch: str
+    inbox_url: URL | Place
+    sqlite_synchronous: Literal["FULL", "NORMAL"]
+    dispatch: Literal["threads", "inline"] | None
+    workers: int
+    lease: timedelta
+    max_attempts: int
+    order_wait: timedelta
+    retention: timedelta
+    transcripts: Literal["latest", "all"]
 
     @cached_property
     def tolerance_ms(self) -> int:
@@ -47,11 +45,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Option:
-    """One row of the table. ``name`` goes without its prefix."""
+    """One row of the table. ``name`` goes without its prefix; ``shown`` is the default."""
 
     name: str
     parse: Callable[[Any], Any]
     default: Any
+    shown: str
     doc: str
 
 
@@ -67,8 +66,8 @@ def read_settings(
     """
     environ = os.environ if environ is None else environ
     _warn_of_misspelt(prefix, {*config, *environ})
-    values = {o.name.lower(): _read(o, f"{prefix}_{o.name}", config, environ) for o in OPTIONS}
-    settings = Settings(**values)
+    found = [look_up(option, prefix, config, environ) for option in OPTIONS]
+    settings = Settings(**{each.option.name.lower(): _parse(each) for each in found})
     if not settings.api_key and not settings.webhook_secret:
         raise ConfigurationError(
             f"{prefix}_API_KEY is not set, so no webhook could be verified. Set it, in "
@@ -81,7 +80,33 @@ def read_settings(
             f"against {prefix}_WEBHOOK_SECRET, and that is not set. Set it, or allow "
             "'timestamped', the scheme that Retell uses."
         )
+    if settings.inbox_url is Place.NONE and settings.dispatch not in (None, "inline"):
+        raise ConfigurationError(
+            f"{prefix}_DISPATCH is {settings.dispatch!r}, which needs an inbox, and "
+            f"{prefix}_INBOX_URL says that there is none. Remove one of the two."
+        )
     return settings
+
+
+class Found(NamedTuple):
+    """An option's full name, its value as it was given, and where."""
+
+    option: Option
+    name: str
+    value: Any
+    source: Literal["app.config", "environment", "default"]
+
+
+def look_up(
+    option: Option, prefix: str, config: Mapping[str, Any], environ: Mapping[str, str]
+) -> Found:
+    """Where an option's value comes from."""
+    name = f"{prefix}_{option.name}"
+    if config.get(name) is not None:
+        return Found(option, name, config[name], "app.config")
+    if environ.get(name):
+        return Found(option, name, environ[name], "environment")
+    return Found(option, name, None, "default")
 
 
 def _warn_of_misspelt(prefix: str, names: Iterable[str]) -> None:
@@ -97,134 +122,122 @@ def _warn_of_misspelt(prefix: str, names: Iterable[str]) -> None:
             )
 
 
-def _read(option: Option, name: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
-    value = config.get(name)
-    if value is None:
-        value = environ.get(name) or None
-    if value is None:
-        return option.default
+def _parse(found: Found) -> Any:
+    if found.source == "default":
+        return found.option.default
     try:
-        return option.parse(value)
+        return found.option.parse(found.value)
     except ValueError as error:
         # Without the cause, whose text may hold a key.
-        raise ConfigurationError(f"{name} {error}") from None
-
-
-def _keys(value: Any) -> tuple[Key, ...]:
-    parts = value.split(",") if isinstance(value, str) else value
-    if isinstance(parts, bytes):
-        parts = [parts]
-    if not isinstance(parts, Sequence) or not parts:
-        raise ValueError("takes a key, several separated by commas, or a list of keys.")
-    return tuple(_key(part) for part in parts)
-
-
-def _key(part: Any) -> Key:
-    if not isinstance(part, (str, bytes)):
-        raise ValueError("takes keys as text, and one of them is not.")
-    try:
-        key = Key(part.strip().encode() if isinstance(part, str) else part.strip())
-    except UnicodeEncodeError:
-        raise ValueError("has a key that is not valid text.") from None
-    if not key:
-        raise ValueError("has an empty key, which would let anybody in. Remove or set it.")
-    if len(key) > 1 and key[:1] == key[-1:] and key[:1] in (b"'", b'"'):
-        raise ValueError("has a key in quotation marks. Set it without them.")
-    return key
-
-
-def _schemes(value: Any) -> tuple[Scheme, ...]:
-    parts = value.split(",") if isinstance(value, str) else value
-    if isinstance(parts, Sequence) and parts:
-        names = tuple(part.strip() if isinstance(part, str) else part for part in parts)
-        if all(name in SCHEMES for name in names):
-            return cast("tuple[Scheme, ...]", names)
-    raise ValueError("takes 'timestamped', 'plain', or both separated by a comma.")
-
-
-_UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|)\s*", re.ASCII)
-
-
-def _duration(value: Any) -> timedelta:
-    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
-        value = float(match[1]) * _UNITS[match[2]]
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            value = timedelta(seconds=value)
-        except (OverflowError, ValueError):  # too long, or not a number
-            value = None
-    if not isinstance(value, timedelta) or value <= timedelta(0):
-        raise ValueError(
-            "takes a duration above zero: seconds (300), a timedelta, or text with a unit "
-            "('90s', '15m', '24h', '30d')."
-        )
-    return value
-
-
-def _bytes(value: Any) -> int:
-    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,18}\s*", value, re.ASCII):
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError("takes a number of bytes, such as 33554432.")
-    return value
-
-
-def _no_inbox(value: Any) -> None:
-    if not isinstance(value, str) or value not in ("", "none"):
-        raise ValueError("takes only 'none' in this version, which has no inbox yet.")
-
-
-def _inline(value: Any) -> str:
-    if not isinstance(value, str) or value != "inline":
-        raise ValueError("takes only 'inline' in this version, which has no inbox yet.")
-    return "inline"
+        raise ConfigurationError(f"{found.name} {error}") from None
 
 
 OPTIONS = (
     Option(
         "API_KEY",
-        _keys,
+        values.keys,
         (),
+        "none",
         "The API key with the webhook badge. Several, separated by commas or as a list, "
         "while you rotate: a signature under any of them is good.",
     ),
     Option(
         "WEBHOOK_SECRET",
-        _keys,
+        values.keys,
         (),
+        "none",
         "Further keys for signatures. Only these are checked for the plain scheme of "
         "third-party guides. Retell itself has no such secret.",
     ),
     Option(
         "SIGNATURE_SCHEMES",
-        _schemes,
+        values.schemes,
         SCHEMES,
+        "timestamped,plain",
         "Which schemes are accepted: `timestamped` is Retell's, `plain` that of third-party "
         "guides. Plain has no timestamp, so a captured request can be sent again for ever.",
     ),
     Option(
         "SIGNATURE_TOLERANCE",
-        _duration,
+        values.duration,
         timedelta(seconds=300),
+        "300s",
         "How far the signature's timestamp may be from this machine's clock, either way.",
     ),
     Option(
         "MAX_BODY",
-        _bytes,
+        values.size,
         32 * 1024 * 1024,
+        "33554432",
         "The longest body in bytes; longer is 413. Decides whatever `MAX_CONTENT_LENGTH` says.",
     ),
     Option(
         "INBOX_URL",
-        _no_inbox,
-        None,
-        "Where events are kept. In this version only `none`: they are not.",
+        values.inbox_url,
+        Place.INSTANCE,
+        "retell.sqlite3",
+        "Where events are kept: a SQLite file of its own (`sqlite:///name` is below the "
+        "instance path), a PostgreSQL database, or `none`. By default `retell.sqlite3` in the "
+        "instance path; in memory when `TESTING` is on.",
+    ),
+    Option(
+        "SQLITE_SYNCHRONOUS",
+        values.one_of("FULL", "NORMAL"),
+        "FULL",
+        "FULL",
+        "`NORMAL` makes SQLite faster, and a power cut lose the last events.",
     ),
     Option(
         "DISPATCH",
-        _inline,
-        "inline",
-        "Who runs the receivers. In this version only `inline`: the request itself.",
+        values.one_of("threads", "inline"),
+        None,
+        "threads",
+        "Who runs the receivers: `threads` of this process, or `inline`, the request itself. By "
+        "default `threads`; `inline` without an inbox and when `TESTING` is on.",
+    ),
+    Option(
+        "WORKERS",
+        values.count(0),
+        4,
+        "4",
+        "Threads in each process that run receivers. 0: none here, beside a "
+        "`flask retell worker`.",
+    ),
+    Option(
+        "LEASE",
+        values.duration,
+        timedelta(seconds=60),
+        "60s",
+        "How long after a process died its events are taken over. Hosts' clocks must agree to "
+        "a third of it.",
+    ),
+    Option(
+        "MAX_ATTEMPTS",
+        values.count(1),
+        8,
+        "8",
+        "How often a receiver is tried before its delivery is dead.",
+    ),
+    Option(
+        "ORDER_WAIT",
+        values.duration_or_zero,
+        timedelta(seconds=30),
+        "30s",
+        "How long after its receipt an event waits for an earlier one of its call. 0: never.",
+    ),
+    Option(
+        "RETENTION",
+        values.duration,
+        timedelta(days=30),
+        "30d",
+        "How long events are kept that are done.",
+    ),
+    Option(
+        "TRANSCRIPTS",
+        values.one_of("latest", "all"),
+        "latest",
+        "latest",
+        "`latest`: a newer `transcript_updated` takes the place of those of its call that were "
+        "not delivered yet. `all`: each is delivered.",
     ),
 )

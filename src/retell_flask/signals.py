@@ -142,6 +142,9 @@ delivery_dead: Signal = _signal(
 
 SIGNALS: dict[str, Signal] = dict(_namespace)
 
+# Fired once per call and receiver, whichever event carries them first.
+OUTCOMES = frozenset({"agent_transfer", "voicemail_detected", "call_error"})
+
 _CARRIES: dict[str, list[tuple[Signal, Callable[[Any], bool]]]] = {
     "transfer_started": [(agent_transfer, lambda _: True)],
     "call_ended": [

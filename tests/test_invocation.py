@@ -20,8 +20,9 @@ from retell_flask import (
     delivery_failed,
     event_received,
 )
-from retell_flask.delivery import Deliverer
+from retell_flask.delivery import deliver_directly
 from retell_flask.events import parse_event
+from retell_flask.invocation import Invoker
 from retell_flask.testing import encode
 from support import Post, call_payload
 
@@ -34,27 +35,27 @@ def event() -> Event:
 
 
 @pytest.fixture
-def deliverer(app: Flask, retell: RetellBlueprint) -> Deliverer:
-    return Deliverer(app, retell)
+def invoker(app: Flask, retell: RetellBlueprint) -> Invoker:
+    return Invoker(app, retell)
 
 
 def test_receivers_get_the_blueprint_and_the_event(
-    retell: RetellBlueprint, deliverer: Deliverer, event: Event
+    retell: RetellBlueprint, invoker: Invoker, event: Event
 ) -> None:
     calls: list[Any] = []
     retell.on("call_ended")(lambda *arguments, **keywords: calls.append((arguments, keywords)))
-    (outcome,) = deliverer.deliver(event)
+    (outcome,) = deliver_directly(invoker, event)
     assert calls == [((retell,), {"event": event})]
     assert (outcome.signal, outcome.error, outcome.failed) == ("call_ended", None, False)
 
 
 def test_signals_go_in_order_and_receivers_in_order_of_connection(
-    retell: RetellBlueprint, deliverer: Deliverer, event: Event
+    retell: RetellBlueprint, invoker: Invoker, event: Event
 ) -> None:
     ran: list[str] = []
     for signal, name in [("call_ended", "b"), ("event_received", "a"), ("call_ended", "c")]:
         retell.on(signal, name=name)(lambda _, name=name, **extra: ran.append(name))
-    outcomes = deliverer.deliver(event)
+    outcomes = deliver_directly(invoker, event)
     assert ran == [outcome.receiver for outcome in outcomes] == ["a", "b", "c"]
 
 
@@ -62,7 +63,7 @@ def test_signals_go_in_order_and_receivers_in_order_of_connection(
     "error", [ValueError("x"), SystemExit(3), asyncio.CancelledError(), Retry(after=5)]
 )
 def test_a_failing_receiver_takes_no_neighbour_along(
-    error: BaseException, retell: RetellBlueprint, deliverer: Deliverer, event: Event
+    error: BaseException, retell: RetellBlueprint, invoker: Invoker, event: Event
 ) -> None:
     ran: list[str] = []
 
@@ -71,26 +72,26 @@ def test_a_failing_receiver_takes_no_neighbour_along(
         raise error
 
     retell.on("call_ended", name="next")(lambda _, **extra: ran.append("next"))
-    outcomes = deliverer.deliver(event)
+    outcomes = deliver_directly(invoker, event)
     assert ran == ["next"]
     assert [outcome.failed for outcome in outcomes] == [True, False]
     assert outcomes[0].error is error
 
 
 def test_an_interrupt_is_no_failure_of_the_receiver(
-    retell: RetellBlueprint, deliverer: Deliverer, event: Event
+    retell: RetellBlueprint, invoker: Invoker, event: Event
 ) -> None:
     @retell.on("call_ended")
     def interrupted(sender: Any, **extra: Any) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        deliverer.deliver(event)
+        deliver_directly(invoker, event)
 
 
 def test_giving_up_is_logged_and_no_failure(
     retell: RetellBlueprint,
-    deliverer: Deliverer,
+    invoker: Invoker,
     event: Event,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -98,7 +99,7 @@ def test_giving_up_is_logged_and_no_failure(
     def quitter(sender: Any, **extra: Any) -> None:
         raise GiveUp("no such customer")
 
-    (outcome,) = deliverer.deliver(event)
+    (outcome,) = deliver_directly(invoker, event)
     assert not outcome.failed
     assert "quitter gave up on call_ended of call_1: no such customer" in caplog.text
     assert caplog.records[0].exc_info is None
@@ -124,7 +125,7 @@ def test_each_receiver_has_an_app_context_of_its_own_and_no_request_context(
 
 
 def test_teardown_runs_after_each_receiver_with_its_error(
-    app: Flask, retell: RetellBlueprint, deliverer: Deliverer, event: Event
+    app: Flask, retell: RetellBlueprint, invoker: Invoker, event: Event
 ) -> None:
     torn: list[Any] = []
     app.teardown_appcontext(torn.append)
@@ -134,12 +135,12 @@ def test_teardown_runs_after_each_receiver_with_its_error(
         raise ValueError
 
     retell.on("call_ended", name="fine")(lambda _, **extra: None)
-    deliverer.deliver(event)
+    deliver_directly(invoker, event)
     assert [type(error) for error in torn] == [ValueError, type(None)]
 
 
 def test_coroutine_functions_are_awaited(
-    retell: RetellBlueprint, deliverer: Deliverer, event: Event
+    retell: RetellBlueprint, invoker: Invoker, event: Event
 ) -> None:
     ran: list[str] = []
 
@@ -157,23 +158,23 @@ def test_coroutine_functions_are_awaited(
     partial = functools.partial(function, name="partial")
     for number, receiver in enumerate([function, partial, Callable(), Callable().method]):
         retell.on("call_ended", name=str(number))(receiver)
-    assert [outcome.error for outcome in deliverer.deliver(event)] == [None] * 4
+    assert [outcome.error for outcome in deliver_directly(invoker, event)] == [None] * 4
     assert ran == ["function", "partial", "object", "method"]
 
 
 def test_muted_signals_are_not_delivered(
-    retell: RetellBlueprint, deliverer: Deliverer, event: Event
+    retell: RetellBlueprint, invoker: Invoker, event: Event
 ) -> None:
     ran: list[str] = []
     retell.on("call_ended")(lambda _, **extra: ran.append("call_ended"))
     retell.on("event_received")(lambda _, **extra: ran.append("event_received"))
     with call_ended.muted():
-        deliverer.deliver(event)
+        deliver_directly(invoker, event)
     assert ran == ["event_received"]
 
 
 def test_a_failure_is_reported_and_giving_up_is_not(
-    retell: RetellBlueprint, deliverer: Deliverer, event: Event
+    retell: RetellBlueprint, invoker: Invoker, event: Event
 ) -> None:
     reports: list[dict[str, Any]] = []
     error = ValueError("x")
@@ -191,7 +192,7 @@ def test_a_failure_is_reported_and_giving_up_is_not(
         raise GiveUp
 
     with delivery_failed.connected_to(report), delivery_dead.connected_to(report):
-        deliverer.deliver(event)
+        deliver_directly(invoker, event)
     assert reports == [
         {"event": event, "receiver": "failing", "error": error, "attempt": 1, "retry_at": None}
     ]
@@ -199,7 +200,7 @@ def test_a_failure_is_reported_and_giving_up_is_not(
 
 def test_what_a_reports_receiver_raises_is_logged_and_swallowed(
     retell: RetellBlueprint,
-    deliverer: Deliverer,
+    invoker: Invoker,
     event: Event,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -211,13 +212,13 @@ def test_what_a_reports_receiver_raises_is_logged_and_swallowed(
     def watcher(sender: Any, **extra: Any) -> None:
         raise RuntimeError("broken watcher")
 
-    assert len(deliverer.deliver(event)) == 1
+    assert len(deliver_directly(invoker, event)) == 1
     assert "watcher failed" in caplog.text
 
 
 def test_one_line_per_outcome_with_structured_fields(
     retell: RetellBlueprint,
-    deliverer: Deliverer,
+    invoker: Invoker,
     event: Event,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -230,7 +231,7 @@ def test_one_line_per_outcome_with_structured_fields(
     def bill(sender: Any, **extra: Any) -> None:
         raise Retry
 
-    deliverer.deliver(event)
+    deliver_directly(invoker, event)
     done, failed = caplog.records
     assert done.getMessage() == "store handled call_ended of call_1"
     assert (done.levelname, failed.levelname) == ("INFO", "WARNING")
@@ -251,12 +252,13 @@ def test_one_line_per_outcome_with_structured_fields(
 
 
 def test_row_13_a_senders_text_is_one_short_escaped_line(
-    retell: RetellBlueprint, deliverer: Deliverer, caplog: pytest.LogCaptureFixture
+    retell: RetellBlueprint, invoker: Invoker, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     retell.on(event_received)(lambda _, **extra: None)
-    deliverer.deliver(
-        parse_event(encode(call_payload("x\r\n" * 500_000, call_id="\x1b[31mcall\r\nINFO fake")))
+    deliver_directly(
+        invoker,
+        parse_event(encode(call_payload("x\r\n" * 500_000, call_id="\x1b[31mcall\r\nINFO fake"))),
     )
     (record,) = caplog.records
     assert "\n" not in record.getMessage()
@@ -265,20 +267,20 @@ def test_row_13_a_senders_text_is_one_short_escaped_line(
 
 
 def test_an_event_that_nobody_listens_to_leaves_a_line(
-    deliverer: Deliverer, event: Event, caplog: pytest.LogCaptureFixture
+    invoker: Invoker, event: Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    assert deliverer.deliver(event) == []
+    assert deliver_directly(invoker, event) == []
     assert "Nobody listens to call_ended of call_1" in caplog.text
 
 
 def test_a_line_names_the_signal_where_it_is_not_the_type(
-    retell: RetellBlueprint, deliverer: Deliverer, caplog: pytest.LogCaptureFixture
+    retell: RetellBlueprint, invoker: Invoker, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     retell.on("voicemail_detected", name="text")(lambda _, **extra: None)
     voicemail = call_payload("call_ended", disconnection_reason="voicemail_reached")
-    deliverer.deliver(parse_event(encode(voicemail)))
+    deliver_directly(invoker, parse_event(encode(voicemail)))
     assert "text handled voicemail_detected (call_ended) of call_1" in caplog.text
 
 

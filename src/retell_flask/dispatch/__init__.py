@@ -1,0 +1,38 @@
+"""Who runs the receivers of what was received."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Protocol
+
+from ..events import Event
+
+
+class Answer(Enum):
+    """What the sender is told."""
+
+    RECEIVED = "received"
+    DUPLICATE = "duplicate"
+    FAILED = "failed"
+    BUSY = "busy"
+
+
+class Receipt(Protocol):
+    """An event that was received and, where there is an inbox, stored."""
+
+    @property
+    def event(self) -> Event: ...
+    @property
+    def entry_id(self) -> int | None: ...
+    @property
+    def duplicate(self) -> bool: ...
+
+
+class Dispatcher(Protocol):
+    """One way of running receivers."""
+
+    def start(self) -> None:
+        """Begin work in this process, unless it has begun."""
+
+    def dispatch(self, receipt: Receipt) -> Answer:
+        """See to it that the receivers run. Raises ``InboxError``."""

@@ -1,0 +1,1 @@
+"""The durable inbox: what was acknowledged, and what became of it."""

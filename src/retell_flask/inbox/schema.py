@@ -1,0 +1,154 @@
+"""The tables. Their rules live in unique and partial indexes.
+
+``metadata`` is public, for Alembic. Times are microseconds since 1970 in UTC, so that
+both databases hold and compare them alike.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    inspect,
+    select,
+)
+
+from ..errors import InboxError
+from .entry import DeliveryStatus, EntryStatus
+
+VERSION = 1
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware datetime, kept as microseconds since 1970."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _: Dialect) -> int | None:
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any, _: Dialect) -> datetime | None:
+        return None if value is None else _EPOCH + value * _MICROSECOND
+
+
+metadata = MetaData()
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+entries = Table(
+    "retell_event",
+    metadata,
+    Column("id", _Id, primary_key=True),  # the order of arrival
+    Column("event_id", String(40), nullable=False),  # of the dedupe key: what makes it unique
+    Column("blueprint", Text, nullable=False),
+    Column("type", String(200), nullable=False),
+    Column("session", String(200)),
+    Column("stage", SmallInteger, nullable=False),
+    Column("revises", _Id),  # the first version's id
+    Column("revision", Integer, nullable=False),
+    Column("synthetic", Boolean, nullable=False),
+    Column("received_at", Moment, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("next_attempt_at", Moment, nullable=False),
+    Column("lease_token", String(32)),
+    Column("lease_expires_at", Moment),
+    Column("compressed", Boolean, nullable=False),
+    Column("body", LargeBinary),
+    UniqueConstraint("blueprint", "event_id", name="retell_event_once"),
+)
+
+deliveries = Table(
+    "retell_delivery",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("entry_id", _Id, ForeignKey(entries.c.id), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("signal", String(200), nullable=False),
+    Column("receiver", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", Moment, nullable=False),
+    Column("started_at", Moment),
+    Column("finished_at", Moment),
+    Column("error", Text),
+    Column("once", LargeBinary, unique=True),
+    UniqueConstraint("entry_id", "signal", "receiver", name="retell_delivery_receiver"),
+)
+
+schema_version = Table("retell_schema", metadata, Column("version", Integer, nullable=False))
+
+
+def _index(name: str, *columns: Any, where: Any = None, unique: bool = False) -> None:
+    Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+_e, _d = entries.c, deliveries.c
+_is_pending = _e.status == EntryStatus.PENDING.value
+_is_running = _e.status == EntryStatus.RUNNING.value
+_index("retell_event_session", _e.blueprint, _e.session, _e.status)
+_index("retell_event_due", _e.blueprint, _e.next_attempt_at, where=_is_pending)
+_index("retell_event_lease", _e.blueprint, _e.lease_expires_at, where=_is_running)
+# Two entries of a session never run together: a look-up in the claim would not hold.
+_index("retell_event_one_at_a_time", _e.blueprint, _e.session, where=_is_running, unique=True)
+_index(
+    "retell_event_prunable",
+    _e.blueprint,
+    _e.received_at,
+    where=_e.status.in_([EntryStatus.DONE.value, EntryStatus.SUPERSEDED.value]),
+)
+_index(
+    "retell_event_trouble",
+    _e.blueprint,
+    _e.id,
+    where=_e.status.in_([EntryStatus.DEAD.value, EntryStatus.INVALID.value]),
+)
+_index(
+    "retell_delivery_unfinished",
+    _d.status,
+    _d.receiver,
+    where=_d.status != DeliveryStatus.DONE.value,
+)
+
+
+def find_version(connection: Connection) -> int | None:
+    """The version of the tables that are there."""
+    if not inspect(connection).has_table(schema_version.name):
+        return None
+    version: int | None = connection.execute(select(schema_version.c.version)).scalar()
+    return version
+
+
+def check_version(found: int) -> None:
+    """Raise ``InboxError`` for tables of another release."""
+    if found != VERSION:
+        raise InboxError(
+            f"The inbox's tables are of version {found}, and this release wants "
+            f"{VERSION}: "
+            + ("upgrade retell-flask here." if found > VERSION else "run flask retell init-db.")
+        )
+
+
+def create(connection: Connection) -> None:
+    """Make the tables."""
+    metadata.create_all(connection)
+    connection.execute(schema_version.insert(), {"version": VERSION})

@@ -1,0 +1,348 @@
+"""SQLite that keeps what it acknowledged through a power cut, with several processes writing.
+
+SQLite lets one write at a time and makes the others poll, which is slow and unfair. Here
+the writers of a process stand in one line, and the first of them commits for all who
+wait; the processes take turns by a lock on a file beside the database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import StaticPool
+
+from ..errors import InboxError
+from . import schema
+from .database import PATIENCE_SECONDS, Database, Operation
+
+try:
+    import fcntl
+except ImportError:  # Windows: SQLite's own waiting has to do
+    fcntl = None  # type: ignore[assignment]
+
+_logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+OLDEST = (3, 35, 0)  # RETURNING
+_MOST_TOGETHER = 100
+_POLL_SECONDS = 0.0005
+
+
+def sqlite_module() -> ModuleType:
+    """pysqlite3, whose SQLite is newer than most, if it is installed; else the standard one."""
+    try:
+        return importlib.import_module("pysqlite3.dbapi2")
+    except ImportError:
+        return sqlite3
+
+
+def is_safe_in_wal(version: tuple[int, ...]) -> bool:
+    """Whether SQLite is free of the fault by which WAL can lose commits of two writers.
+
+    Fixed in 3.51.3, 3.50.7 and 3.44.6 (https://sqlite.org/wal.html#walresetbug).
+    """
+    return version >= (3, 51, 3) or any(
+        fixed <= version < (fixed[0], fixed[1] + 1, 0) for fixed in ((3, 50, 7), (3, 44, 6))
+    )
+
+
+class MemoryDatabase(Database):
+    """One connection that all threads of the process share: for tests."""
+
+    def __init__(self) -> None:
+        super().__init__(self._create_engine)
+
+    def _forget_connections(self) -> None:
+        super()._forget_connections()
+        self._turn = threading.RLock()
+
+    def _create_engine(self) -> Engine:
+        return _create_engine("sqlite://", poolclass=StaticPool)
+
+    def _read(self, operation: Operation[T]) -> T:
+        return self._write(operation)
+
+    def _write(self, operation: Operation[T]) -> T:
+        with self._turn:
+            return super()._write(operation)
+
+    def _find_tables(self) -> None:
+        with self._turn, self.engine.begin() as connection:
+            if schema.find_version(connection) is None:
+                schema.create(connection)
+
+
+class _Ticket(Generic[T]):
+    """One operation in the line."""
+
+    def __init__(self, operation: Operation[T]) -> None:
+        self.operation = operation
+        self.is_settled = False
+        self.is_abandoned = False
+        self._result: T | None = None
+        self._error: Exception | None = None
+
+    def settle(self, result: T | None, error: Exception | None = None) -> None:
+        self._result, self._error = result, error
+        self.is_settled = True
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]
+
+
+class FileDatabase(Database):
+    """A file of its own, made when it is first used."""
+
+    def __init__(self, path: Path, synchronous: str = "FULL") -> None:
+        self.path = path
+        self._synchronous = synchronous
+        self._module = sqlite_module()
+        self.is_wal = is_safe_in_wal(self._module.sqlite_version_info)
+        super().__init__(functools.partial(self._create_engine, begin="BEGIN IMMEDIATE"))
+
+    def _forget_connections(self) -> None:
+        super()._forget_connections()
+        self._readers: Engine | None = None
+        self._writer: Connection | None = None
+        self._turn = threading.Lock()
+        self._line: deque[_Ticket[Any]] = deque()
+        self._file_lock = FileLock(Path(f"{self.path}.lock"))
+
+    def erase_traces(self) -> None:
+        """Deleted content is overwritten in the file; here the log goes, which has it too."""
+        if self.is_wal:
+            checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"
+            self.read(lambda connection: connection.exec_driver_sql(checkpoint).all())
+
+    def dispose(self) -> None:
+        with self._turn:
+            self._drop_writer()
+        super().dispose()
+        if self._readers is not None:
+            self._readers.dispose()
+            self._readers = None
+
+    def _create_engine(self, begin: str | None = None) -> Engine:
+        engine = _create_engine(
+            URL.create("sqlite", database=str(self.path)), module=self._module, begin=begin
+        )
+        event.listen(engine, "connect", self._set_pragmas)
+        return engine
+
+    def _set_pragmas(self, connection: Any, _: Any) -> None:
+        connection.execute(f"PRAGMA synchronous={self._synchronous}")
+        connection.execute("PRAGMA secure_delete=ON")
+        if not self.is_wal:  # WAL stays with the file, this with the connection
+            connection.execute("PRAGMA journal_mode=TRUNCATE")
+
+    def _read(self, operation: Operation[T]) -> T:
+        with self._preparing:
+            if self._readers is None:
+                self._readers = self._create_engine()
+        with self._readers.connect() as connection:
+            return operation(connection)
+
+    def _write(self, operation: Operation[T]) -> T:
+        ticket = _Ticket(operation)
+        self._line.append(ticket)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        if not self._turn.acquire(timeout=PATIENCE_SECONDS):
+            ticket.is_abandoned = True
+            if not ticket.is_settled:
+                raise InboxError(f"The inbox was busy for {PATIENCE_SECONDS:.0f} s.")
+            return ticket.result()
+        try:
+            while not ticket.is_settled:
+                self._serve(deadline)
+        finally:
+            self._turn.release()
+        return ticket.result()
+
+    def _serve(self, deadline: float) -> None:
+        """Commit what waits, in one transaction."""
+        together: list[_Ticket[Any]] = []
+        while self._line and len(together) < _MOST_TOGETHER:
+            ticket = self._line.popleft()
+            if not ticket.is_abandoned:
+                together.append(ticket)
+        try:
+            with self._file_lock.held(deadline):
+                self._commit(together)
+        except Exception as error:
+            for ticket in together:
+                if not ticket.is_settled:
+                    ticket.settle(None, error)
+
+    def _commit(self, tickets: list[_Ticket[Any]]) -> None:
+        try:
+            with self._connected().begin() as transaction:
+                results = [ticket.operation(transaction.connection) for ticket in tickets]
+        except Exception:
+            self._drop_writer()
+            if len(tickets) == 1:
+                raise
+            # One of them may be to blame: each for itself.
+            for ticket in tickets:
+                try:
+                    self._commit([ticket])
+                except Exception as error:
+                    ticket.settle(None, error)
+            return
+        for ticket, result in zip(tickets, results, strict=True):
+            ticket.settle(result)
+
+    def _connected(self) -> Connection:
+        if self._writer is None:
+            self._writer = self.engine.connect()
+        return self._writer
+
+    def _drop_writer(self) -> None:
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            with contextlib.suppress(Exception):
+                writer.invalidate()
+                writer.close()
+
+    def _find_tables(self) -> None:
+        self._make_directory()
+        with self._file_lock.held(time.monotonic() + PATIENCE_SECONDS):
+            is_new = not self.path.exists()
+            self._set_journal_mode()
+            with self.engine.begin() as connection:
+                found = schema.find_version(connection)
+                if found is None:
+                    self._refuse_a_hosts_file(connection)
+                    schema.create(connection)
+                else:
+                    schema.check_version(found)
+            if is_new:
+                _sync_directory(self.path.parent)
+
+    def _make_directory(self) -> None:
+        directory = self.path.parent
+        if not directory.exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            _sync_directory(directory.parent)
+
+    def _set_journal_mode(self) -> None:
+        """WAL where it is safe. Others may be connected, who hold a mode in place."""
+        wanted = "wal" if self.is_wal else "truncate"
+        with contextlib.closing(
+            self._module.connect(self.path, timeout=PATIENCE_SECONDS, isolation_level=None)
+        ) as connection:
+            try:
+                (got,) = connection.execute(f"PRAGMA journal_mode={wanted}").fetchone()
+            except self._module.OperationalError as error:
+                if "locked" not in str(error):
+                    raise
+                (got,) = connection.execute("PRAGMA journal_mode").fetchone()
+        if got != wanted:
+            _logger.warning(
+                "The inbox %s is in journal mode %s, not %s: another process holds it there",
+                self.path,
+                got,
+                wanted,
+            )
+        if not self.is_wal:
+            _logger.info(
+                "SQLite %s can lose commits in WAL mode, so the inbox does without it. "
+                "pip install 'retell-flask[sqlite]' brings a newer one, which is faster",
+                self._module.sqlite_version,
+            )
+
+    def _refuse_a_hosts_file(self, connection: Connection) -> None:
+        others = set(inspect(connection).get_table_names()) - set(schema.metadata.tables)
+        if others:
+            raise InboxError(
+                f"{self.path} holds tables of another application "
+                f"({', '.join(sorted(others)[:3])}). The inbox needs a SQLite file of its own: "
+                "set RETELL_INBOX_URL to another path."
+            )
+
+
+class FileLock:
+    """Turns between processes. Threads of one process must not use it at the same time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    @contextlib.contextmanager
+    def held(self, deadline: float) -> Iterator[None]:
+        """Until ``deadline``, of ``time.monotonic``. Raises ``InboxError``."""
+        if fcntl is None:
+            yield
+            return
+        if self._descriptor is None:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._take(self._descriptor, deadline)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _take(self, descriptor: int, deadline: float) -> None:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise InboxError("Another process holds the inbox's lock file.") from None
+                time.sleep(_POLL_SECONDS)
+
+    def __del__(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+
+def _create_engine(url: URL | str, *, begin: str | None = "BEGIN", **options: Any) -> Engine:
+    """The driver opens no transaction by itself: its own would upgrade, and fail, in mid-way."""
+    engine = create_engine(
+        url,
+        connect_args={
+            "isolation_level": None,
+            "check_same_thread": False,
+            "timeout": PATIENCE_SECONDS,
+        },
+        hide_parameters=True,
+        **options,
+    )
+    if begin is not None:
+        event.listen(engine, "begin", _begins_with(begin))
+    return engine
+
+
+def _begins_with(statement: str) -> Callable[[Connection], None]:
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(statement)
+
+    return begin
+
+
+def _sync_directory(directory: Path) -> None:
+    """A new file is there after a power cut only once its directory was synced."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,421 @@
+"""The inbox of one blueprint: receipts in, claims out, and how each attempt ended.
+
+Every transition is one short transaction of guarded statements. Whoever holds a claim
+must call ``advance`` until it returns None.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy.exc import IntegrityError
+
+from ..errors import InboxError, PayloadError
+from ..events import Event, invalid_id, revision_id
+from ..settings import Settings
+from . import statements
+from .bodies import pack, unpack
+from .database import Database, Operation
+from .entry import (
+    Added,
+    Claim,
+    Delivery,
+    DeliveryStatus,
+    Entry,
+    EntryStatus,
+    FindTargets,
+    Result,
+    Target,
+    stage_of,
+    storable,
+)
+from .schema import deliveries, entries, schema_version
+
+T = TypeVar("T")
+
+e, d = entries.c, deliveries.c
+
+_DIED = "The process ended while it ran."
+_CLAIM_TRIES = 3
+
+
+def utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+class Inbox:
+    """What one blueprint was sent. All methods raise ``InboxError``."""
+
+    def __init__(
+        self,
+        database: Database,
+        blueprint: str,
+        settings: Settings,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.database = database
+        self.blueprint = blueprint
+        self.settings = settings
+        self.clock = clock
+        self._trusts_leases_from: datetime | None = None
+
+    def check(self) -> None:
+        """Raise ``InboxError`` unless the inbox answers."""
+        self._read(lambda connection: connection.execute(_CHECK).one())
+
+    # Receipts
+
+    def add(self, event: Event) -> Added:
+        """Commit an event, unless it is there already."""
+        values = self._receipt(event.id, event.type, event.session_id, event.raw, event)
+
+        def operation(connection: Connection) -> Added:
+            entry_id = self._insert(connection, values)
+            if entry_id is None:
+                return self._add_again(connection, values, event)
+            self._supersede(connection, values["type"], values["session"])
+            return Added(entry_id, duplicate=False)
+
+        return self._write(operation)
+
+    def keep_invalid(self, body: bytes) -> None:
+        """Commit a rightly signed body that is no event."""
+        values = self._receipt(invalid_id(body), "", None, body)
+        values["status"] = EntryStatus.INVALID.value
+        self._write(lambda connection: self._insert(connection, values))
+
+    def _receipt(
+        self,
+        event_id: str,
+        type_: str,
+        session: str | None,
+        body: bytes,
+        event: Event | None = None,
+    ) -> dict[str, Any]:
+        compressed, stored = pack(body)
+        received_at = event.received_at if event else self.clock()
+        return {
+            "event_id": event_id,
+            "blueprint": self.blueprint,
+            "type": storable(type_),
+            "session": session and storable(session),
+            "stage": stage_of(type_).value,
+            "revises": None,
+            "revision": 0,
+            "synthetic": bool(event and event.synthetic),
+            "received_at": received_at,
+            "status": EntryStatus.PENDING.value,
+            "next_attempt_at": received_at,
+            "compressed": compressed,
+            "body": stored,
+        }
+
+    def _insert(self, connection: Connection, values: dict[str, Any]) -> int | None:
+        statement = _INSERT_ENTRY[connection.dialect.name]
+        inserted: int | None = connection.execute(statement, values).scalar()
+        return inserted
+
+    def _add_again(self, connection: Connection, values: dict[str, Any], event: Event) -> Added:
+        """The event id is taken: by a repeat, or by an earlier version of the event."""
+        names = {"inbox": self.blueprint, "event_id": values["event_id"]}
+        first = connection.execute(_FIND_SAME, names).one()
+        is_same = first.body is None or unpack(first.compressed, first.body) == event.raw
+        if is_same or first.status == EntryStatus.FORGOTTEN.value:
+            return Added(first.id, duplicate=True)
+        # The first version is locked, so that nobody else counts its revisions now.
+        revisions = connection.execute(_COUNT_REVISIONS, {"first": first.id}).scalar_one()
+        values = {
+            **values,
+            "event_id": revision_id(event.type, event.session_id, event.raw),
+            "revises": first.id,
+            "revision": revisions + 1,
+        }
+        entry_id = self._insert(connection, values)
+        if entry_id is not None:
+            return Added(entry_id, duplicate=False)
+        names["event_id"] = values["event_id"]
+        return Added(connection.execute(_FIND_SAME, names).one().id, duplicate=True)
+
+    def _supersede(self, connection: Connection, type_: str, session: str | None) -> None:
+        if type_ != "transcript_updated" or session is None or self.settings.transcripts == "all":
+            return
+        names = {"inbox": self.blueprint, "of_session": session}
+        freed = connection.execute(_SUPERSEDE, names).scalars().all()
+        if freed:
+            connection.execute(
+                delete(deliveries).where(
+                    d.entry_id.in_(freed), statements.is_(d.status, DeliveryStatus.PENDING)
+                )
+            )
+
+    # Claims
+
+    def claim_due(self, find_targets: FindTargets) -> Claim | None:
+        """Lease the next entry that is due and not waiting for its turn; None if there is none.
+
+        The first claim of an entry writes a delivery for each of the receivers that
+        ``find_targets`` names: these are the entry's for good.
+        """
+        now = self.clock()
+        names = {"inbox": self.blueprint, "now": now}
+        pending, expired = self._read(lambda connection: connection.execute(_IS_DUE, names).one())
+        if not pending and not (expired and self._trusts_leases(now)):
+            return None
+        names["ordered_since"] = now - self.settings.order_wait
+        return self._claim(_TAKE_DUE, names, find_targets, sweep=expired, with_backoff=True)
+
+    def claim_entry(self, entry_id: int, find_targets: FindTargets) -> Claim | EntryStatus:
+        """Lease this entry and run all that is pending, without order and backoff.
+
+        The entry's status where that cannot be; ``PENDING`` where another entry of its
+        call or chat runs.
+        """
+        names = {"inbox": self.blueprint, "entry_id": entry_id, "now": self.clock()}
+        claim = self._claim(_TAKE_ENTRY, names, find_targets, sweep=True, with_backoff=False)
+        return claim or self._read(lambda connection: _status(connection, entry_id))
+
+    def _claim(
+        self,
+        take: Any,
+        names: dict[str, Any],
+        find_targets: FindTargets,
+        *,
+        sweep: bool,
+        with_backoff: bool,
+    ) -> Claim | None:
+        now: datetime = names["now"]
+        names = {**names, "token": secrets.token_hex(16), "expires": now + self.settings.lease}
+        may_sweep = sweep and self._trusts_leases(now)
+
+        def operation(connection: Connection) -> Claim | None:
+            if may_sweep:
+                connection.execute(_SWEEP, names)
+            try:
+                row = connection.execute(take, names).one_or_none()
+            except IntegrityError:
+                raise _SessionRuns from None
+            if row is None:
+                return None
+            claim = Claim(entry_of(row), names["token"], now)
+            return self._open(connection, claim, find_targets, due=now if with_backoff else None)
+
+        for _ in range(_CLAIM_TRIES):
+            try:
+                return self._write(operation)
+            except _SessionRuns:
+                continue  # another worker took an entry of the same call: look again
+        return None
+
+    def _open(
+        self,
+        connection: Connection,
+        claim: Claim,
+        find_targets: FindTargets,
+        *,
+        due: datetime | None,
+    ) -> Claim:
+        try:
+            claim.event = claim.entry.event()
+        except PayloadError:
+            # Accepted by another release: kept, and shown as what cannot be delivered.
+            connection.execute(_MAKE_INVALID, {"entry_id": claim.entry.id})
+            return claim
+        found = self._deliveries(connection, claim.entry.id)
+        if not found:
+            for position, target in enumerate(find_targets(claim.event)):
+                insert_delivery(connection, claim.entry.id, position, target, claim.claimed_at)
+            found = self._deliveries(connection, claim.entry.id)
+        pending = [
+            delivery
+            for delivery in found
+            if delivery.status is DeliveryStatus.PENDING
+            and (due is None or delivery.next_attempt_at <= due)
+        ]
+        for delivery in sorted(pending, key=lambda each: (each.attempts, each.position)):
+            if delivery.attempts < self.settings.max_attempts:
+                claim.waiting.append(delivery)
+            else:
+                self._record(connection, delivery, Result(DeliveryStatus.DEAD, _DIED))
+                claim.exhausted.append(delivery)
+        self._step(connection, claim, stop=False)
+        return claim
+
+    def _deliveries(self, connection: Connection, entry_id: int) -> list[Delivery]:
+        rows = connection.execute(_FIND_DELIVERIES, {"entry_id": entry_id})
+        return [delivery_of(row) for row in rows]
+
+    # Progress
+
+    def advance(self, claim: Claim, result: Result, *, stop: bool = False) -> Delivery | None:
+        """Record how ``claim.current`` ended, and begin the next delivery, which is returned.
+
+        None where the claim is over: nothing is left to run now, or ``stop`` gives the rest
+        back, or the lease was lost. That a receiver finished is recorded all the same.
+        """
+
+        ended = claim.current
+        if ended is None:
+            return None
+
+        def operation(connection: Connection) -> Claim:
+            after = replace(claim, current=None, waiting=list(claim.waiting))
+            after.lost = not self._extend(connection, claim)
+            if not after.lost or result.status is DeliveryStatus.DONE:
+                self._record(connection, ended, result, pending_only=not after.lost)
+            if after.lost:
+                connection.execute(_SETTLE_LEFT, {"entry_id": claim.entry.id})
+            else:
+                self._step(connection, after, stop=stop)
+            return after
+
+        after = self._write(operation)
+        claim.current, claim.waiting = after.current, after.waiting
+        claim.lost = claim.lost or after.lost
+        return claim.current
+
+    def release(self, claim: Claim) -> None:
+        """Give a claim back without a result; the attempt in flight stays counted."""
+        names = {"entry_id": claim.entry.id, "token": claim.token}
+        self._write(lambda connection: connection.execute(_SETTLE_LEASE, names))
+        claim.current = None
+
+    def extend(self, claims: Iterable[Claim]) -> None:
+        """Renew the leases of claims; those that somebody else has by now are marked lost."""
+        held = list(claims)
+
+        def operation(connection: Connection) -> list[bool]:
+            return [self._extend(connection, claim) for claim in held]
+
+        for claim, is_held in zip(held, self._write(operation), strict=True):
+            claim.lost = not is_held
+
+    def _step(self, connection: Connection, claim: Claim, *, stop: bool) -> None:
+        """Begin the next delivery that is still pending, or end the claim."""
+        now = self.clock()
+        while claim.waiting and not stop:
+            following = claim.waiting.pop(0)
+            names = {"delivery_id": following.id, "now": now}
+            attempts = connection.execute(_BEGIN, names).scalar()
+            if attempts is not None:
+                claim.current = replace(following, attempts=attempts, started_at=now)
+                return
+        names = {"entry_id": claim.entry.id, "token": claim.token}
+        connection.execute(_SETTLE_LEASE, names).all()
+        self._supersede(connection, claim.entry.type, claim.entry.session)
+
+    def _extend(self, connection: Connection, claim: Claim) -> bool:
+        names = {
+            "entry_id": claim.entry.id,
+            "token": claim.token,
+            "expires": self.clock() + self.settings.lease,
+        }
+        return connection.execute(_EXTEND, names).rowcount == 1
+
+    def _record(
+        self,
+        connection: Connection,
+        delivery: Delivery,
+        result: Result,
+        *,
+        pending_only: bool = True,
+    ) -> None:
+        now = self.clock()
+        names = {
+            "delivery_id": delivery.id,
+            "new_status": result.status.value,
+            "new_error": result.error,
+            "retry_at": result.retry_at or now,
+            "now": now,
+        }
+        connection.execute(_RECORD_PENDING if pending_only else _RECORD, names)
+
+    # What an outage does to leases
+
+    def _trusts_leases(self, now: datetime) -> bool:
+        """After an outage those who are alive first get time to renew theirs."""
+        return self._trusts_leases_from is None or now >= self._trusts_leases_from
+
+    def _read(self, operation: Operation[T]) -> T:
+        return self._noticing_outages(self.database.read, operation)
+
+    def _write(self, operation: Operation[T]) -> T:
+        return self._noticing_outages(self.database.write, operation)
+
+    def _noticing_outages(self, run: Callable[[Operation[T]], T], operation: Operation[T]) -> T:
+        try:
+            return run(operation)
+        except InboxError:
+            self._trusts_leases_from = self.clock() + self.settings.lease / 2
+            raise
+
+
+_CHECK = select(schema_version.c.version)
+_INSERT_ENTRY = {
+    dialect: statements.insert_unless_there(entries, dialect, "blueprint", "event_id").returning(
+        e.id
+    )
+    for dialect in statements.DIALECTS
+}
+_INSERT_DELIVERY = {
+    dialect: statements.insert_unless_there(deliveries, dialect, "once")
+    for dialect in statements.DIALECTS
+}
+_FIND_SAME = statements.find_same()
+_COUNT_REVISIONS = statements.count_revisions()
+_SUPERSEDE = statements.supersede()
+_IS_DUE = statements.is_anything_due()
+_SWEEP = statements.sweep()
+_TAKE_DUE = statements.take_due()
+_TAKE_ENTRY = statements.take_entry()
+_MAKE_INVALID = statements.make_invalid()
+_FIND_DELIVERIES = statements.find_deliveries()
+_EXTEND = statements.extend()
+_BEGIN = statements.begin()
+_RECORD = statements.record(pending_only=False)
+_RECORD_PENDING = statements.record(pending_only=True)
+_SETTLE_LEASE = statements.settle(e.lease_token == bindparam("token"))
+_SETTLE_LEFT = statements.settle(statements.is_(e.status, EntryStatus.PENDING, EntryStatus.DEAD))
+
+
+class _SessionRuns(Exception):
+    """Another entry of the session was leased at the same moment."""
+
+
+def insert_delivery(
+    connection: Connection, entry_id: int, position: int, target: Target, now: datetime
+) -> int:
+    """Write a delivery that is due now; 0 where its outcome reached the receiver before."""
+    values = {
+        "entry_id": entry_id,
+        "position": position,
+        "signal": target.signal,
+        "receiver": target.receiver,
+        "status": DeliveryStatus.PENDING.value,
+        "attempts": 0,
+        "next_attempt_at": now,
+        "once": target.once,
+    }
+    return connection.execute(_INSERT_DELIVERY[connection.dialect.name], values).rowcount
+
+
+def entry_of(row: Any) -> Entry:
+    """An entry from ``statements.DETAILS``, with its body from ``statements.BODY`` if there."""
+    values = dict(row._mapping)
+    body = unpack(values.pop("compressed", False), values.pop("body", None))
+    values.pop("revises", None)
+    return Entry(**{**values, "status": EntryStatus(values["status"]), "body": body})
+
+
+def delivery_of(row: Any) -> Delivery:
+    """A delivery from all columns but ``once``."""
+    values = dict(row._mapping)
+    return Delivery(**{**values, "status": DeliveryStatus(values["status"])})
+
+
+def _status(connection: Connection, entry_id: int) -> EntryStatus:
+    return EntryStatus(connection.execute(select(e.status).where(e.id == entry_id)).scalar_one())

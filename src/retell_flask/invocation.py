@@ -1,0 +1,134 @@
+"""One receiver called with one event: its contexts, its failure, its log line."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from asyncio import CancelledError
+from collections.abc import Awaitable
+from contextvars import Context
+from typing import Any, NamedTuple
+
+from blinker import Signal
+from flask import Flask
+
+from .errors import GiveUp, Retry
+from .events import Event
+from .identity import Receiver, connected
+
+_logger = logging.getLogger(__name__)
+
+# A handler that exits, or awaits what was cancelled, has failed; it must not take the
+# server or its neighbours along.
+FAILURES = (Exception, SystemExit, CancelledError)
+
+
+class Outcome(NamedTuple):
+    """One receiver's run; ``error`` is what it raised."""
+
+    signal: str
+    receiver: str
+    error: BaseException | None
+    seconds: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether another attempt could help."""
+        return self.error is not None and not isinstance(self.error, GiveUp)
+
+
+class Invoker:
+    """Calls the receivers of one blueprint on one app."""
+
+    def __init__(self, app: Flask, sender: Any) -> None:
+        self._app = app
+        self._sender = sender
+
+    def hearing(self, signal: Signal) -> list[tuple[str, Receiver]]:
+        """Identity and receiver of all who hear a signal, in order of connection."""
+        return [] if signal.is_muted else self.all_hearing(signal)
+
+    def all_hearing(self, signal: Signal) -> list[tuple[str, Receiver]]:
+        """``hearing``, whether the signal is muted or not."""
+        return connected(signal, self._sender)
+
+    def invoke(self, event: Event, signal: str, identity: str, receiver: Receiver) -> Outcome:
+        """Call one receiver; what it raises is in the outcome."""
+        began = time.perf_counter()
+        error: BaseException | None = None
+        try:
+            self._call(receiver, {"event": event})
+        except FAILURES as raised:
+            error = raised
+        try:
+            return Outcome(signal, identity, error, time.perf_counter() - began)
+        finally:
+            # The traceback holds this frame: no circle, which would keep the body alive.
+            del error
+
+    def report(self, signal: Signal, **keywords: Any) -> None:
+        """Send a signal about the receiving itself; what its receivers raise is logged."""
+        for identity, receiver in self.hearing(signal):
+            try:
+                self._call(receiver, keywords)
+            except FAILURES:
+                _logger.exception("%s failed", identity, extra={"retell_receiver": identity})
+
+    def _call(self, receiver: Receiver, keywords: dict[str, Any]) -> None:
+        # An empty context: no request context, and nothing that another receiver left.
+        Context().run(self._call_in_context, receiver, keywords)
+
+    def _call_in_context(self, receiver: Receiver, keywords: dict[str, Any]) -> None:
+        with self._app.app_context():
+            result = self._app.ensure_sync(receiver)(self._sender, **keywords)
+            if result is not None and inspect.isawaitable(result):
+                # The __call__ of an object can be a coroutine function, too.
+                self._app.async_to_sync(_wait_for)(result)
+
+
+async def _wait_for(result: Awaitable[Any]) -> None:
+    await result
+
+
+def log_outcome(outcome: Outcome, event: Event, then: str = "") -> None:
+    """One line, with a traceback for what was not foreseen. ``then`` is what follows."""
+    error = outcome.error
+    if error is None and not _logger.isEnabledFor(logging.INFO):
+        return
+    level, text, with_traceback = next(
+        line for kind, line in _LOG_LINES if isinstance(error, kind)
+    )
+    is_own = outcome.signal == event.type
+    _logger.log(
+        level,
+        text,
+        outcome.receiver,
+        loggable(event.type) if is_own else f"{outcome.signal} ({loggable(event.type)})",
+        loggable(event.session_id or event.id),
+        f": {loggable(str(error))}" if isinstance(error, GiveUp) else "",
+        then and f"; {then}",
+        exc_info=error if with_traceback else None,
+        extra={
+            "retell_event_id": event.id,
+            "retell_event_type": loggable(event.type),
+            "retell_session_id": event.session_id and loggable(event.session_id),
+            "retell_signal": outcome.signal,
+            "retell_receiver": outcome.receiver,
+            "retell_attempt": event.attempt,
+            "retell_duration_ms": round(outcome.seconds * 1000, 3),
+        },
+    )
+
+
+_LOG_LINES: tuple[tuple[type, tuple[int, str, bool]], ...] = (
+    (type(None), (logging.INFO, "%s handled %s of %s%s%s", False)),
+    (Retry, (logging.WARNING, "%s wants %s of %s again%s%s", False)),
+    (GiveUp, (logging.ERROR, "%s gave up on %s of %s%s%s", False)),
+    (BaseException, (logging.ERROR, "%s failed on %s of %s%s%s", True)),
+)
+
+
+def loggable(text: str) -> str:
+    """A sender's text for a log line: short, and without control characters."""
+    return ascii(text[:80])[1:-1]

@@ -1,0 +1,104 @@
+"""What one blueprint keeps on one app."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from flask import Flask
+
+from .delivery import Deliverer
+from .dispatch import Dispatcher
+from .dispatch.inline import Direct, Inline
+from .dispatch.threads import Threads
+from .inbox.location import EngineSource, open_database, use_engine
+from .inbox.store import Inbox
+from .invocation import Invoker
+from .settings import Settings
+from .throttle import Throttle
+from .values import Place
+
+if TYPE_CHECKING:
+    from .blueprint import RetellBlueprint
+
+
+class State:
+    """In ``app.extensions["retell"][name]``. Inbox and dispatcher come with their first use."""
+
+    def __init__(
+        self,
+        app: Flask,
+        blueprint: RetellBlueprint,
+        url_prefix: str,
+        settings: Settings,
+        engine: EngineSource | None,
+    ) -> None:
+        self.app = app
+        self.blueprint = blueprint
+        self.url_prefix = url_prefix
+        self.settings = settings
+        self.invoker = Invoker(app, blueprint)
+        self.throttle = Throttle()
+        self._engine = engine
+        self._building = threading.RLock()
+        self._inbox: Inbox | None = None
+        self._deliverer: Deliverer | None = None
+        self._dispatcher: Dispatcher | None = None
+
+    def start(self, *_: object, **__: object) -> None:
+        """Called with each request: what works beside them starts with the first."""
+        self.dispatcher.start()
+
+    @property
+    def inbox(self) -> Inbox | None:
+        """None where the options say that there is none."""
+        if self._inbox is None and self.settings.inbox_url is not Place.NONE:
+            with self._building:
+                if self._inbox is None:
+                    self._inbox = self._open_inbox()
+        return self._inbox
+
+    @property
+    def deliverer(self) -> Deliverer | None:
+        """None without an inbox."""
+        if self._deliverer is None and self.inbox is not None:
+            with self._building:
+                if self._deliverer is None:
+                    self._deliverer = Deliverer(self.invoker, self.inbox)
+        return self._deliverer
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        if self._dispatcher is None:
+            with self._building:
+                if self._dispatcher is None:
+                    self._dispatcher = self._make_dispatcher()
+        return self._dispatcher
+
+    def _open_inbox(self) -> Inbox:
+        if self._engine is not None:
+            database = use_engine(self._in_app_context(self._engine))
+        else:
+            database = open_database(
+                self.settings, self.app.instance_path, testing=self.app.testing
+            )
+        return Inbox(database, self.blueprint.name, self.settings)
+
+    def _in_app_context(self, engine: EngineSource) -> EngineSource:
+        if not callable(engine):
+            return engine
+
+        def find() -> object:
+            with self.app.app_context():
+                return engine()
+
+        return find  # type: ignore[return-value]
+
+    def _make_dispatcher(self) -> Dispatcher:
+        deliverer = self.deliverer
+        if deliverer is None:
+            return Direct(self.invoker)
+        default = "inline" if self.app.testing else "threads"
+        if (self.settings.dispatch or default) == "inline":
+            return Inline(deliverer)
+        return Threads(deliverer, self.settings.workers)
