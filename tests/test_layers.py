@@ -17,7 +17,7 @@ FLOORS = [
     {"signals", "connections", "identity", "receiver"},
     {"invocation", "leases", "delivery"},
     {"dispatch"},
-    {"state", "routes", "cli", "blueprint"},
+    {"state", "routes", "cli", "gunicorn", "blueprint"},
     {"__init__"},
 ]
 REQUEST_SIDE = {"request", "Request", "Response", "Blueprint", "session"}
