@@ -95,7 +95,7 @@ class Deliverer:
 
     def deliver_next(self) -> bool:
         """Run what is due of one entry. False if none is. Raises ``InboxError``."""
-        claim = self.inbox.claim_due(self._targets)
+        claim = self.inbox.claim_due(self.targets)
         if claim is None:
             return False
         self._run(claim)
@@ -103,7 +103,7 @@ class Deliverer:
 
     def deliver_entry(self, entry_id: int) -> Verdict:
         """Run what is not done of one entry, now. Raises ``InboxError``."""
-        claim = self.inbox.claim_entry(entry_id, self._targets)
+        claim = self.inbox.claim_entry(entry_id, self.targets)
         if isinstance(claim, EntryStatus):
             is_open = claim in (EntryStatus.PENDING, EntryStatus.RUNNING)
             return Verdict.BUSY if is_open else Verdict.FINISHED
@@ -112,7 +112,8 @@ class Deliverer:
             return Verdict.BUSY
         return Verdict.FAILED if failed else Verdict.FINISHED
 
-    def _targets(self, event: Event) -> list[Target]:
+    def targets(self, event: Event) -> list[Target]:
+        """Who has to hear an event, of those that are connected in this process."""
         return [
             Target(name, identity, self._once(event, name, identity))
             for signal in signals_for(event)
