@@ -19,6 +19,7 @@ from .state import State
 _logger = logging.getLogger(__name__)
 
 _MOST_WRAPPERS = 20
+_WRAPPED_AS = ("app", "wsgi_app", "application", "__self__")  # the last: Flask.wsgi_app itself
 
 
 def post_worker_init(worker: Any) -> None:
@@ -41,11 +42,12 @@ def start(worker: Any) -> None:
 
 
 def _find_flask(application: Any) -> Flask | None:
-    """Through the middleware, which by custom keeps what it wraps as ``app``."""
+    """Through the middleware, which by custom keeps what it wraps under one of some names."""
     for _ in range(_MOST_WRAPPERS):
         if isinstance(application, Flask):
             return application
-        application = getattr(application, "app", None) or getattr(application, "wsgi_app", None)
-        # A bound method, such as Flask.wsgi_app itself.
-        application = getattr(application, "__self__", application)
+        application = next(
+            (getattr(application, name) for name in _WRAPPED_AS if hasattr(application, name)),
+            None,
+        )
     return None

@@ -171,6 +171,9 @@ class FileDatabase(Database):
         try:
             while not ticket.is_settled:
                 self._serve(deadline)
+        except BaseException:
+            ticket.is_abandoned = True
+            raise
         finally:
             self._turn.release()
         return ticket.result()
@@ -185,25 +188,28 @@ class FileDatabase(Database):
         try:
             with self._file_lock.held(deadline):
                 self._commit(together)
-        except Exception as error:
-            for ticket in together:
-                if not ticket.is_settled:
-                    ticket.settle(None, error)
+        except BaseException as error:
+            left = [ticket for ticket in together if not ticket.is_settled]
+            if not isinstance(error, Exception):  # an interrupt is for this thread alone
+                self._line.extendleft(reversed(left))
+                raise
+            for ticket in left:
+                ticket.settle(None, error)
 
     def _commit(self, tickets: list[_Ticket[Any]]) -> None:
         try:
             with self._connected().begin() as transaction:
                 results = [ticket.operation(transaction.connection) for ticket in tickets]
-        except Exception:
+        except BaseException as error:
             self._drop_writer()
-            if len(tickets) == 1:
+            if len(tickets) == 1 or not isinstance(error, Exception):
                 raise
             # One of them may be to blame: each for itself.
             for ticket in tickets:
                 try:
                     self._commit([ticket])
-                except Exception as error:
-                    ticket.settle(None, error)
+                except Exception as fault:
+                    ticket.settle(None, fault)
             return
         for ticket, result in zip(tickets, results, strict=True):
             ticket.settle(result)

@@ -278,7 +278,6 @@ def settle(*guards: ColumnElement[bool]) -> Update:
             lease_token=null(),
             lease_expires_at=null(),
         )
-        .returning(e.status)
     )
 
 

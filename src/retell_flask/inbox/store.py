@@ -305,7 +305,7 @@ class Inbox:
                 claim.current = replace(following, attempts=attempts, started_at=now)
                 return
         names = {"entry_id": claim.entry.id, "token": claim.token}
-        connection.execute(_SETTLE_LEASE, names).all()
+        connection.execute(_SETTLE_LEASE, names)
         self._supersede(connection, claim.entry.type, claim.entry.session)
 
     def _extend(self, connection: Connection, claim: Claim) -> bool:

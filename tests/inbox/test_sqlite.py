@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+
+from databases import fallback
+from retell_flask.errors import InboxError
+from retell_flask.inbox import schema, sqlite
+from retell_flask.inbox.sqlite import FileDatabase, FileLock, is_safe_in_wal
+
+
+@pytest.fixture(params=["safe in WAL", "fallback"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    if request.param == "fallback":
+        database = fallback(tmp_path / "inbox.sqlite3")
+    else:
+        pytest.importorskip("pysqlite3")
+        database = FileDatabase(tmp_path / "inbox.sqlite3")
+    yield database
+    database.dispose()
+
+
+def scalar(database: FileDatabase, statement: str, *, write: bool = False) -> Any:
+    def operation(connection: Connection) -> Any:
+        result = connection.exec_driver_sql(statement)
+        return result.scalar() if result.returns_rows else None
+
+    return database.write(operation) if write else database.read(operation)
+
+
+@pytest.mark.parametrize(
+    ("version", "is_safe"),
+    [
+        ((3, 35, 0), False),
+        ((3, 40, 1), False),
+        ((3, 44, 5), False),
+        ((3, 44, 6), True),
+        ((3, 45, 3), False),
+        ((3, 50, 6), False),
+        ((3, 50, 7), True),
+        ((3, 51, 2), False),
+        ((3, 51, 3), True),
+        ((3, 53, 0), True),
+        ((4, 0, 0), True),
+    ],
+)
+def test_wal_is_for_versions_without_its_fault(version: tuple[int, ...], is_safe: bool) -> None:
+    assert is_safe_in_wal(version) is is_safe
+
+
+def test_every_commit_is_synced_in_the_mode_that_is_safe(database: FileDatabase) -> None:
+    for write in (True, False):
+        mode = "wal" if database.is_wal else "truncate"
+        assert scalar(database, "PRAGMA journal_mode", write=write) == mode
+        assert scalar(database, "PRAGMA synchronous", write=write) == 2
+        assert scalar(database, "PRAGMA secure_delete", write=write) == 1
+
+
+def test_the_file_leaves_wal_where_wal_is_not_safe(tmp_path: Path) -> None:
+    pytest.importorskip("pysqlite3")
+    path = tmp_path / "inbox.sqlite3"
+    newer = FileDatabase(path)
+    assert scalar(newer, "PRAGMA journal_mode") == "wal"
+    newer.dispose()
+    older = fallback(path)
+    assert scalar(older, "PRAGMA journal_mode") == "truncate"
+    older.dispose()
+
+
+def test_normal_is_for_those_who_say_so(tmp_path: Path) -> None:
+    database = FileDatabase(tmp_path / "inbox.sqlite3", "NORMAL")
+    assert scalar(database, "PRAGMA synchronous") == 1
+    database.dispose()
+
+
+def test_directory_and_tables_are_made(tmp_path: Path) -> None:
+    database = FileDatabase(tmp_path / "some" / "instance" / "retell.sqlite3")
+    assert scalar(database, "SELECT version FROM retell_schema") == schema.VERSION
+    database.dispose()
+
+
+def test_tables_of_another_application_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "host.sqlite3"
+    with sqlite3.connect(path) as host:
+        host.execute("CREATE TABLE customer (id)")
+    host.close()
+    database = FileDatabase(path)
+    with pytest.raises(InboxError, match=r"tables of another application \(customer\)"):
+        scalar(database, "SELECT 1")
+    database.dispose()
+
+
+@pytest.mark.parametrize(("version", "advice"), [(99, "upgrade retell-flask"), (0, "init-db")])
+def test_tables_of_another_version_are_refused(
+    version: int, advice: str, database: FileDatabase
+) -> None:
+    scalar(database, f"UPDATE retell_schema SET version = {version} RETURNING 1", write=True)
+    again = FileDatabase(database.path)
+    with pytest.raises(InboxError, match=advice):
+        scalar(again, "SELECT 1")
+    again.dispose()
+
+
+def test_those_who_wait_are_committed_together(database: FileDatabase) -> None:
+    commits: list[int] = []
+    commit = database._commit
+
+    def counting(tickets: list[Any]) -> None:
+        commits.append(len(tickets))
+        commit(tickets)
+
+    scalar(database, "CREATE TABLE t (n)", write=True)
+    database._commit = counting  # type: ignore[method-assign]
+    with database._turn:  # as if a commit took its time
+        threads = [
+            threading.Thread(
+                target=database.write,
+                args=(lambda c, n=n: c.execute(text("INSERT INTO t VALUES (:n)"), {"n": n}),),
+            )
+            for n in range(20)
+        ]
+        for thread in threads:
+            thread.start()
+        while len(database._line) < 20:
+            time.sleep(0.001)
+    for thread in threads:
+        thread.join()
+    assert commits == [20]
+    assert scalar(database, "SELECT count(*) FROM t") == 20
+
+
+def test_one_that_fails_takes_no_other_along(database: FileDatabase) -> None:
+    scalar(database, "CREATE TABLE t (n UNIQUE)", write=True)
+    errors: list[Exception] = []
+
+    def insert(value: int) -> None:
+        try:
+            scalar(database, f"INSERT INTO t VALUES ({value}) RETURNING n", write=True)
+        except InboxError as error:
+            errors.append(error)
+
+    with database._turn:
+        threads = [threading.Thread(target=insert, args=(n // 2,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        while len(database._line) < 8:
+            time.sleep(0.001)
+    for thread in threads:
+        thread.join()
+    assert len(errors) == 4
+    assert scalar(database, "SELECT count(*) FROM t") == 4
+
+
+def test_nobody_waits_longer_than_patience_allows(
+    database: FileDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scalar(database, "CREATE TABLE t (n)", write=True)
+    monkeypatch.setattr(sqlite, "PATIENCE_SECONDS", 0.05)
+    with database._turn, pytest.raises(InboxError, match="busy"):
+        scalar(database, "INSERT INTO t VALUES (1) RETURNING n", write=True)
+    scalar(database, "INSERT INTO t VALUES (2) RETURNING n", write=True)
+    assert scalar(database, "SELECT group_concat(n) FROM t") == "2"
+
+
+@pytest.mark.skipif(sqlite.fcntl is None, reason="this system has no flock")
+def test_a_process_that_keeps_the_lock_is_not_waited_for_for_ever(
+    database: FileDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scalar(database, "CREATE TABLE t (n)", write=True)
+    monkeypatch.setattr(sqlite, "PATIENCE_SECONDS", 0.05)
+    holder = FileLock(Path(f"{database.path}.lock"))
+    with (
+        holder.held(time.monotonic() + 1),
+        pytest.raises(InboxError, match="Another process holds"),
+    ):
+        scalar(database, "INSERT INTO t VALUES (1) RETURNING n", write=True)
+    scalar(database, "INSERT INTO t VALUES (2) RETURNING n", write=True)
+
+
+def test_an_interrupted_write_leaves_the_line_in_order(database: FileDatabase) -> None:
+    def interrupted(connection: Any) -> None:
+        raise KeyboardInterrupt
+
+    other: sqlite._Ticket[int] = sqlite._Ticket(lambda connection: 7)
+    scalar(database, "SELECT 1")
+    database._line.append(other)
+    with pytest.raises(KeyboardInterrupt):
+        database.write(interrupted)
+    assert not other.is_settled
+    assert scalar(database, "SELECT 1", write=True) == 1
+    assert other.result() == 7
+
+
+def test_many_processes_make_one_new_file(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from retell_flask.inbox.sqlite import *\n"
+        "FileDatabase(Path(sys.argv[1])).read(lambda c: None)"
+    )
+    path = str(tmp_path / "new" / "inbox.sqlite3")
+    processes = [subprocess.Popen([sys.executable, "-c", program, path]) for _ in range(6)]
+    assert [process.wait(30) for process in processes] == [0] * 6
+
+
+def test_what_is_deleted_leaves_no_trace_in_the_files(database: FileDatabase) -> None:
+    secret = "said in confidence " * 500
+    scalar(database, "CREATE TABLE t (n)", write=True)
+    database.write(lambda c: c.execute(text("INSERT INTO t VALUES (:s)"), {"s": secret}))
+    database.write(lambda c: c.execute(text("DELETE FROM t")))
+    database.erase_traces()
+    database.dispose()
+    for file in database.path.parent.iterdir():
+        assert b"in confidence" not in file.read_bytes(), file
+
+
+@pytest.mark.skipif(os.name == "nt", reason="this system has no such modes")
+def test_a_directory_that_cannot_be_made_is_an_inbox_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    database = FileDatabase(tmp_path / "file" / "inbox.sqlite3")
+    with pytest.raises(InboxError):
+        scalar(database, "SELECT 1")
