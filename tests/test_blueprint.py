@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from flask_limiter import Limiter
 from flask_wtf import CSRFProtect
 from werkzeug.test import EnvironBuilder
 
+from databases import rows
 from retell_flask import (
     ConfigurationError,
     Event,
@@ -23,6 +25,7 @@ from retell_flask import (
     call_ended,
     webhook_rejected,
 )
+from retell_flask.inbox.store import Inbox
 from retell_flask.signals import SIGNALS
 from retell_flask.testing import HEADER, encode, sample, sign, sign_plain
 from support import KEY, PATH, SECRET, Post, call_payload, listening, make_app, make_post
@@ -532,3 +535,107 @@ def test_an_app_factory_leaves_nothing_behind() -> None:
     gc.collect()
     assert [reference() for reference in apps] == [None] * 20
     assert receivers() == before
+
+
+# The inbox behind it
+
+
+def inbox_of(app: Flask) -> Inbox:
+    inbox: Inbox = app.extensions["retell"]["retell"].inbox
+    return inbox
+
+
+def stored(app: Flask) -> list[tuple[str, bytes]]:
+    return [(row["status"], row["body"]) for row in rows(inbox_of(app).database)]
+
+
+@pytest.mark.parametrize("body", [b"[]", b"\xff\x00", b"", b'{"event":"call_ended"}'])
+def test_a_signed_body_that_is_no_event_is_kept(body: bytes, app: Flask, post: Post) -> None:
+    assert [post(body).status_code for _ in range(2)] == [400, 400]
+    assert stored(app) == [("invalid", body)]
+
+
+def test_a_signed_body_that_is_cut_short_is_kept(app: Flask) -> None:
+    whole = encode(ENDED)
+    status, _ = send(app, io.BytesIO(whole), CONTENT_LENGTH=str(len(whole) + 1))
+    assert status == "400"
+    assert stored(app) == [("invalid", whole)]
+
+
+@pytest.mark.parametrize("header", [None, "nonsense", sign(b"other", KEY)])
+def test_nothing_unsigned_is_kept(header: str | None, app: Flask, post: Post) -> None:
+    post(b"[]", header=header)
+    post(ENDED, header=header)
+    assert stored(app) == []
+
+
+def test_inbound_webhooks_are_not_stored(app: Flask, post: Post) -> None:
+    post(sample("call_inbound"))
+    post(sample("chat_inbound"), path=PATH + "/inbound")
+    assert stored(app) == []
+
+
+def test_row_6_a_repeat_is_a_duplicate_also_after_a_restart(
+    retell: RetellBlueprint, tmp_path: Path, heard: list[tuple[str, Event]]
+) -> None:
+    url = f"sqlite:///{tmp_path}/inbox.sqlite3"
+    app = make_app(retell, RETELL_INBOX_URL=url)
+    assert make_post(app)(ENDED).json == RECEIVED
+    inbox_of(app).database.dispose()
+    restarted = make_app(retell, RETELL_INBOX_URL=url)
+    assert make_post(restarted)(ENDED).json == {**RECEIVED, "duplicate": True}
+    assert [name for name, _ in heard] == ["event_received", "call_ended"]
+    inbox_of(restarted).database.dispose()
+
+
+class TestAnInboxThatCannotBeWritten:
+    @pytest.fixture
+    def app(self, retell: RetellBlueprint, tmp_path: Path) -> Flask:
+        (tmp_path / "file").write_text("no directory")
+        return make_app(retell, RETELL_INBOX_URL=f"sqlite:///{tmp_path}/file/inbox.sqlite3")
+
+    @pytest.mark.parametrize("body", [encode(ENDED), b"[]"])
+    def test_an_event_is_503_and_comes_again(self, body: bytes, post: Post) -> None:
+        response = post(body)
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "10")
+        assert response.json == {"error": "Inbox unavailable"}
+
+    def test_an_unsigned_one_is_401_as_ever(self, post: Post) -> None:
+        assert post(ENDED, header=None).status_code == 401
+
+    def test_health_is_503_without_detail(self, app: Flask) -> None:
+        response = app.test_client().get(PATH + "/health")
+        assert (response.status_code, response.json) == (503, {"status": "unavailable"})
+
+    def test_inbound_webhooks_are_answered(self, post: Post) -> None:
+        assert post(sample("call_inbound")).status_code == 200
+
+    def test_the_log_says_why_and_is_not_flooded(
+        self, post: Post, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for _ in range(30):
+            post(ENDED)
+        lines = [line for line in caplog.messages if "Answered 503" in line]
+        assert len(lines) == 10
+        assert "The inbox does not answer" in lines[0]
+
+    def test_it_recovers_by_itself(self, app: Flask, post: Post, tmp_path: Path) -> None:
+        assert post(ENDED).status_code == 503
+        (tmp_path / "file").unlink()
+        assert post(ENDED).json == RECEIVED
+        assert app.test_client().get(PATH + "/health").status_code == 200
+        inbox_of(app).database.dispose()
+
+
+def test_row_9_a_flood_of_bad_signatures_is_ten_lines(
+    post: Post, caplog: pytest.LogCaptureFixture, retell: RetellBlueprint
+) -> None:
+    reports: list[str] = []
+    retell.on(webhook_rejected)(lambda _, reason, **about: reports.append(reason))
+    bad = sign(b"other", KEY)
+    for number in range(200):
+        assert post(ENDED, header=bad).status_code == 401
+        if not number % 50:
+            assert post(call_payload("call_ended", call_id=f"c{number}")).json == RECEIVED
+    assert len(reports) == 200
+    assert len([line for line in caplog.messages if "refused with 401" in line]) == 10

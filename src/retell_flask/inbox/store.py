@@ -362,7 +362,7 @@ _INSERT_ENTRY = {
     for dialect in statements.DIALECTS
 }
 _INSERT_DELIVERY = {
-    dialect: statements.insert_unless_there(deliveries, dialect, "once")
+    dialect: statements.insert_unless_there(deliveries, dialect, "once").returning(d.id)
     for dialect in statements.DIALECTS
 }
 _FIND_SAME = statements.find_same()
@@ -400,7 +400,8 @@ def insert_delivery(
         "next_attempt_at": now,
         "once": target.once,
     }
-    return connection.execute(_INSERT_DELIVERY[connection.dialect.name], values).rowcount
+    inserted = connection.execute(_INSERT_DELIVERY[connection.dialect.name], values).scalar()
+    return int(inserted is not None)
 
 
 def entry_of(row: Any) -> Entry:
