@@ -10,10 +10,13 @@ import pytest
 from flask import Flask
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 from werkzeug.test import EnvironBuilder
 
 from retell_flask import RetellBlueprint
 from retell_flask.events import SUBJECTS
+from retell_flask.inbox.bodies import unpack
+from retell_flask.inbox.schema import entries
 from retell_flask.testing import encode, sign, sign_plain
 from support import KEY, PATH, Post, call_payload, make_app
 
@@ -140,6 +143,14 @@ def test_any_content_length(length: str, header: str | None) -> None:
     assert list(answer) == ["error"]
 
 
+def stored(app: Flask) -> set[tuple[bytes, str]]:
+    inbox = app.extensions["retell"]["retell"].inbox
+    found = inbox.database.read(
+        lambda c: c.execute(select(entries.c.compressed, entries.c.body, entries.c.status)).all()
+    )
+    return {(unpack(row.compressed, row.body), row.status) for row in found}
+
+
 def nested(depth: int) -> bytes:
     return b'{"event":"new","x":' + b"[" * depth + b"]" * depth + b"}"
 
@@ -176,7 +187,25 @@ def nested(depth: int) -> bytes:
     ],
 )
 def test_rows_12_and_13_content(body: bytes, statuses: set[int]) -> None:
-    assert send(body, "signed")[0] in statuses
+    status, _ = send(body, "signed")
+    assert status in statuses
+    # Kept byte for byte, and delivered where it is an event.
+    assert (body, {200: "done", 400: "invalid"}[status]) in stored(APP)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"HTTP_X_FORWARDED_FOR": "100.20.5.228"},
+        {"HTTP_FORWARDED": "for=100.20.5.228"},
+        {"HTTP_X_REAL_IP": "100.20.5.228", "REMOTE_ADDR": "::ffff:100.20.5.228"},
+        {"REMOTE_ADDR": "100.20.5.228"},
+    ],
+)
+def test_row_16_no_address_lets_anybody_in_or_keeps_anybody_out(header: dict[str, str]) -> None:
+    body = encode(call_payload("call_ended", call_id=str(header)))
+    assert send(body, None, **header)[0] == 401
+    assert send(body, "signed", **header)[0] == 200
 
 
 @pytest.mark.parametrize("depth", [100_000])
