@@ -18,7 +18,7 @@ from support import PATH, make_post
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-PROGRAM, HANDLERS, TURNS, TWO_BLUEPRINTS, LOOK, TEST = re.findall(
+PROGRAM, HANDLERS, TURNS, HOOK, TWO_BLUEPRINTS, LOOK, TEST = re.findall(
     r"```python\n(.*?)```", README, re.DOTALL
 )
 
@@ -46,6 +46,10 @@ def test_the_program_is_the_quickstart_and_handles_a_call(
     assert "The caller was positive" in printed
     assert "calls check_availability with" in printed
     assert "+14155550177: Nobody answered." in printed
+
+
+def test_the_hook_is_gunicorns() -> None:
+    assert callable(run(HOOK)["post_worker_init"])
 
 
 def test_two_blueprints_have_an_app_together() -> None:

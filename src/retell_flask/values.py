@@ -75,6 +75,7 @@ _NO_DURATION = (
     "takes a duration above zero: seconds (300), a timedelta, or text with a unit "
     "('90s', '15m', '24h', '30d')."
 )
+_LONGEST = timedelta(days=36_500)  # moments that lie as far off can still be computed
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|)\s*", re.ASCII)
 
 
@@ -95,7 +96,7 @@ def duration_or_zero(value: Any) -> timedelta:
             value = timedelta(seconds=value)
         except (OverflowError, ValueError):  # too long, or not a number
             value = None
-    if not isinstance(value, timedelta) or value < timedelta(0):
+    if not isinstance(value, timedelta) or not timedelta(0) <= value <= _LONGEST:
         raise ValueError(_NO_DURATION)
     return value
 
@@ -130,6 +131,10 @@ def one_of(*names: str) -> Callable[[Any], str]:
     return parse
 
 
+_NO_URL = (
+    "takes a database URL, such as 'sqlite:///retell.sqlite3' or "
+    "'postgresql://user:password@host/database', or 'none'."
+)
 _DRIVERS = {
     "sqlite": "sqlite",
     "sqlite+pysqlite": "sqlite",
@@ -143,13 +148,12 @@ def inbox_url(value: Any) -> URL | Place:
     """A database's URL, or none."""
     if isinstance(value, str) and value.strip() in ("", "none"):
         return Place.NONE
+    if not isinstance(value, (str, URL)):
+        raise ValueError(_NO_URL)
     try:
         url = make_url(value.strip() if isinstance(value, str) else value)
-    except (ArgumentError, ValueError, TypeError):
-        raise ValueError(
-            "takes a database URL, such as 'sqlite:///retell.sqlite3' or "
-            "'postgresql://user:password@host/database', or 'none'."
-        ) from None
+    except (ArgumentError, ValueError):
+        raise ValueError(_NO_URL) from None
     driver = _DRIVERS.get(url.drivername)
     if driver is None:
         raise ValueError(

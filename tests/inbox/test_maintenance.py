@@ -11,8 +11,8 @@ import pytest
 from databases import Clock, rows
 from retell_flask import Event, parse_event
 from retell_flask.inbox import maintenance
-from retell_flask.inbox.entry import DeliveryStatus, EntryStatus, Result, Target, once_key
-from retell_flask.inbox.maintenance import Query, Replay
+from retell_flask.inbox.entry import DeliveryStatus, EntryStatus, Result, Target
+from retell_flask.inbox.maintenance import Query
 from retell_flask.inbox.schema import entries
 from retell_flask.inbox.store import Inbox
 from retell_flask.testing import encode
@@ -110,106 +110,6 @@ def test_stats_count(inbox: Inbox, clock: Clock) -> None:
 def test_waiting_counts_by_receiver(inbox: Inbox) -> None:
     deliver(inbox, Result(DeliveryStatus.PENDING, "x", inbox.clock() + timedelta(seconds=9)))
     assert maintenance.waiting(inbox) == {("call_ended", "a"): 1, ("call_ended", "b"): 1}
-
-
-# Replay
-
-
-def test_a_replay_runs_the_dead_ones_again(inbox: Inbox) -> None:
-    entry_id = deliver(inbox, DEAD)
-    assert maintenance.replay(inbox, entry_id, Replay(find("a", "b"))) == 2
-    assert [row["attempts"] for row in rows(inbox.database, "retell_delivery")] == [0, 0]
-    assert run(inbox) == ["a", "b"]
-    assert statuses(inbox) == ["done"]
-
-
-def test_what_is_done_is_replayed_only_if_asked_for(inbox: Inbox) -> None:
-    entry_id = deliver(inbox)
-    assert maintenance.replay(inbox, entry_id, Replay(find("a", "b"))) == 0
-    assert statuses(inbox) == ["done"]
-    assert maintenance.replay(inbox, entry_id, Replay(find("a", "b"), done_too=True)) == 2
-    assert run(inbox) == ["a", "b"]
-
-
-def test_one_receiver_can_be_replayed(inbox: Inbox) -> None:
-    entry_id = deliver(inbox, DEAD)
-    assert maintenance.replay(inbox, entry_id, Replay(find("a", "b"), receiver="b")) == 1
-    assert run(inbox) == ["b"]
-
-
-def test_a_new_receiver_hears_an_older_event_by_a_replay(inbox: Inbox) -> None:
-    entry_id = deliver(inbox)
-    wanted = Replay(find("a", "b", "new"), receiver="new")
-    assert maintenance.replay(inbox, entry_id, wanted) == 1
-    assert run(inbox) == ["new"]
-    assert maintenance.replay(inbox, entry_id, wanted) == 0
-
-
-def test_a_renamed_receiver_takes_over(inbox: Inbox) -> None:
-    entry_id = deliver(inbox, DEAD)
-    wanted = Replay(find("a", "b"), receiver="a", rename="new")
-    assert maintenance.replay(inbox, entry_id, wanted) == 1
-    assert run(inbox) == ["new"]
-
-
-def test_a_renamed_receiver_of_an_outcome_still_hears_it_once(inbox: Inbox) -> None:
-    def outcome(receiver: str) -> Target:
-        return Target("call_error", receiver, once_key("retell", "call_1", "call_error", receiver))
-
-    body = encode(call_payload("call_ended"))
-    entry_id = inbox.add(parse_event(body, received_at=inbox.clock())).entry_id
-    claimed = inbox.claim_due(lambda event: [outcome("old")])
-    assert claimed is not None
-    inbox.advance(claimed, DEAD)
-    wanted = Replay(lambda event: [outcome("new")], receiver="old", rename="new")
-    assert maintenance.replay(inbox, entry_id, wanted) == 1
-    assert run(inbox) == ["new"]
-    body = encode(call_payload("call_analyzed"))
-    inbox.add(parse_event(body, received_at=inbox.clock()))
-    again = inbox.claim_due(lambda event: [outcome("new")])
-    assert again is not None
-    assert again.current is None
-
-
-def test_an_event_that_nobody_heard_is_heard_by_who_is_there_now(inbox: Inbox) -> None:
-    body = encode(call_payload("call_ended"))
-    entry_id = inbox.add(parse_event(body, received_at=inbox.clock())).entry_id
-    inbox.claim_due(lambda event: [])
-    assert maintenance.replay(inbox, entry_id, Replay(find("a"))) == 0
-    assert maintenance.replay(inbox, entry_id, Replay(find("a"), done_too=True)) == 1
-    assert run(inbox) == ["a", "b"]
-
-
-def test_an_invalid_entry_is_read_again(inbox: Inbox) -> None:
-    inbox.keep_invalid(b"[]")
-    inbox.keep_invalid(b'{"event":"new_at_retell","call":{"call_id":"c"}}')
-    first, second = maintenance.ids(inbox, Query(status=EntryStatus.INVALID))
-    assert maintenance.replay(inbox, first, Replay(find("a"))) == 0
-    assert maintenance.replay(inbox, second, Replay(find("a"))) == 1
-    assert statuses(inbox) == ["invalid", "pending"]
-    assert rows(inbox.database)[1]["session"] == "c"
-    assert run(inbox) == ["a", "b"]
-
-
-def test_a_freed_body_is_not_replayed(inbox: Inbox) -> None:
-    for number in (1, 2):
-        body = encode(call_payload("transcript_updated", transcript=str(number)))
-        inbox.add(parse_event(body, received_at=inbox.clock()))
-    superseded, _ = maintenance.ids(inbox, Query())
-    assert maintenance.replay(inbox, superseded, Replay(find("a"), done_too=True)) == 0
-    assert maintenance.replay(inbox, 999, Replay(find("a"))) == 0
-
-
-def test_what_is_replayed_while_it_runs_runs_once_more(inbox: Inbox) -> None:
-    body = encode(call_payload("call_ended"))
-    entry_id = inbox.add(parse_event(body, received_at=inbox.clock())).entry_id
-    claimed = inbox.claim_due(find("a", "b"))
-    assert claimed is not None
-    inbox.advance(claimed, DONE)
-    assert maintenance.replay(inbox, entry_id, Replay(find("a", "b"), done_too=True)) == 2
-    inbox.advance(claimed, DONE)
-    assert statuses(inbox) == ["pending"]
-    assert run(inbox) == ["a"]
 
 
 # Forget

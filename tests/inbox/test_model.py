@@ -27,6 +27,7 @@ from retell_flask import Event, parse_event
 from retell_flask.inbox import maintenance
 from retell_flask.inbox.database import Database
 from retell_flask.inbox.entry import Claim, DeliveryStatus, Result, Stage, Target, stage_of
+from retell_flask.inbox.replay import Replay, replay_entry
 from retell_flask.testing import encode
 from support import call_payload
 
@@ -295,8 +296,8 @@ class InboxMachine(RuleBasedStateMachine):
         if not self.model.entries:
             return
         entry = self.model.entries[data.draw(st.sampled_from(sorted(self.model.entries)))]
-        wanted = maintenance.Replay(self.find_targets, done_too=done_too)
-        count = maintenance.replay(self.inbox, entry.id, wanted)
+        wanted = Replay(self.find_targets, done_too=done_too)
+        count = replay_entry(self.inbox, entry.id, wanted)
         if entry.status == "superseded":
             assert count == 0
             return

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 from databases import fallback
 from retell_flask.errors import InboxError
 from retell_flask.inbox import schema, sqlite
+from retell_flask.inbox.line import Ticket
 from retell_flask.inbox.sqlite import FileDatabase, FileLock, is_safe_in_wal
 
 
@@ -112,15 +113,15 @@ def test_tables_of_another_version_are_refused(
 
 def test_those_who_wait_are_committed_together(database: FileDatabase) -> None:
     commits: list[int] = []
-    commit = database._commit
+    commit = database._line._commit
 
-    def counting(tickets: list[Any]) -> None:
-        commits.append(len(tickets))
-        commit(tickets)
+    def counting(operations: list[Any], deadline: float) -> list[Any]:
+        commits.append(len(operations))
+        return commit(operations, deadline)
 
     scalar(database, "CREATE TABLE t (n)", write=True)
-    database._commit = counting  # type: ignore[method-assign]
-    with database._turn:  # as if a commit took its time
+    database._line._commit = counting
+    with database._line.turn:  # as if a commit took its time
         threads = [
             threading.Thread(
                 target=database.write,
@@ -148,7 +149,7 @@ def test_one_that_fails_takes_no_other_along(database: FileDatabase) -> None:
         except InboxError as error:
             errors.append(error)
 
-    with database._turn:
+    with database._line.turn:
         threads = [threading.Thread(target=insert, args=(n // 2,)) for n in range(8)]
         for thread in threads:
             thread.start()
@@ -165,7 +166,7 @@ def test_nobody_waits_longer_than_patience_allows(
 ) -> None:
     scalar(database, "CREATE TABLE t (n)", write=True)
     monkeypatch.setattr(sqlite, "PATIENCE_SECONDS", 0.05)
-    with database._turn, pytest.raises(InboxError, match="busy"):
+    with database._line.turn, pytest.raises(InboxError, match="busy"):
         scalar(database, "INSERT INTO t VALUES (1) RETURNING n", write=True)
     scalar(database, "INSERT INTO t VALUES (2) RETURNING n", write=True)
     assert scalar(database, "SELECT group_concat(n) FROM t") == "2"
@@ -190,9 +191,9 @@ def test_an_interrupted_write_leaves_the_line_in_order(database: FileDatabase) -
     def interrupted(connection: Any) -> None:
         raise KeyboardInterrupt
 
-    other: sqlite._Ticket[int] = sqlite._Ticket(lambda connection: 7)
+    other: Ticket[int] = Ticket(lambda connection: 7)
     scalar(database, "SELECT 1")
-    database._line.append(other)
+    database._line.join(other)
     with pytest.raises(KeyboardInterrupt):
         database.write(interrupted)
     assert not other.is_settled

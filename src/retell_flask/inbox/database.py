@@ -90,16 +90,18 @@ class Database:
             self._engine.dispose()
 
     def init(self) -> bool:
-        """Make the tables. False if they were there in this version."""
+        """Make the tables. False if they were there in this version. Raises ``InboxError``."""
         with _as_inbox_error():
-            with self.engine.connect() as connection:
-                found = schema.find_version(connection)
-                if found is not None:
-                    schema.check_version(found)
-                    return False
-            with self.engine.begin() as connection:
+            return self._init()
+
+    def _init(self) -> bool:
+        with self.engine.begin() as connection:
+            found = schema.find_version(connection)
+            if found is None:
                 schema.create(connection)
-            return True
+            else:
+                schema.check_version(found)
+        return found is None
 
     def _prepare(self) -> None:
         if not self._is_prepared:
@@ -107,12 +109,14 @@ class Database:
                 self._find_tables()
                 self._is_prepared = True
 
-    def _find_tables(self) -> None:
+    def _find_tables(self) -> object:
+        """Make them, where that is allowed, or raise ``InboxError``."""
         with self.engine.connect() as connection:
             found = schema.find_version(connection)
         if found is None:
             raise InboxError("The inbox has no tables yet. Make them by: flask retell init-db")
         schema.check_version(found)
+        return None
 
 
 def connect_to_server(url: URL) -> Database:

@@ -53,6 +53,8 @@ _STAGES = {
 }
 _LONGEST_NAME = 200
 
+SNAPSHOT = "transcript_updated"  # the type of which only the newest of a session matters
+
 
 def stage_of(type_: str) -> Stage:
     """The stage of a call or chat that an event belongs to."""

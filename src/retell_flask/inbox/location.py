@@ -103,8 +103,10 @@ def _hosts_urls(config: Mapping[str, Any]) -> Iterable[URL]:
     for each in given:
         if isinstance(each, Mapping):
             each = each.get("url")
+        if not isinstance(each, (str, URL)):
+            continue
         try:
-            url = make_url(each)  # type: ignore[arg-type]
+            url = make_url(each)
         except (ArgumentError, ValueError, TypeError):
             continue
         if url.get_backend_name() == "sqlite" and not is_in_memory(url):

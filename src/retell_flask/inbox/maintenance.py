@@ -12,36 +12,37 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, func, null, or_, select, update
 
-from ..errors import PayloadError
 from .entry import (
     Delivery,
     DeliveryStatus,
     Entry,
     EntryStatus,
-    FindTargets,
-    once_key,
-    stage_of,
     storable,
 )
 from .schema import deliveries, entries
-from .statements import BODY, DETAILS, find_deliveries, is_
-from .store import Inbox, delivery_of, entry_of, insert_delivery
+from .statements import BODY, DETAILS, is_
+from .store import Inbox, entry_of, find_deliveries
 
 e, d = entries.c, deliveries.c
 
-_FIND_DELIVERIES = find_deliveries()
+_NOT_FORGOTTEN = ~is_(e.status, EntryStatus.FORGOTTEN)  # its deliveries are never run again
 _PRUNED_TOGETHER = 100
 _PRUNE_PAUSE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
 class Query:
-    """Which entries are meant; what is None does not matter. Times are aware."""
+    """Which entries are meant; what is None does not matter. Times are aware.
+
+    ``receiver`` and ``deliveries`` ask together: entries that have a delivery to this
+    receiver in one of these states.
+    """
 
     names: Sequence[str] = ()  # event ids, or ids of calls and chats
     status: EntryStatus | None = None
     type: str | None = None
     receiver: str | None = None
+    deliveries: Sequence[DeliveryStatus] = ()
     since: datetime | None = None
     until: datetime | None = None
 
@@ -55,14 +56,17 @@ class Query:
             conditions.append(is_(e.status, self.status))
         if self.type is not None:
             conditions.append(e.type == self.type)
-        if self.receiver is not None:
-            has_it = select(d.entry_id).where(d.receiver == self.receiver)
-            conditions.append(e.id.in_(has_it))
+        if has := self._of_deliveries():
+            conditions += [e.id.in_(select(d.entry_id).where(*has)), _NOT_FORGOTTEN]
         if self.since is not None:
             conditions.append(e.received_at >= self.since)
         if self.until is not None:
             conditions.append(e.received_at < self.until)
         return conditions
+
+    def _of_deliveries(self) -> list[Any]:
+        of_receiver = [] if self.receiver is None else [d.receiver == self.receiver]
+        return of_receiver + ([is_(d.status, *self.deliveries)] if self.deliveries else [])
 
 
 def search(inbox: Inbox, query: Query, *, limit: int | None = None) -> list[Entry]:
@@ -96,16 +100,11 @@ def timeline(inbox: Inbox, name: str) -> list[Record]:
 
     def operation(connection: Connection) -> list[Record]:
         return [
-            Record(entry_of(row), _deliveries(connection, row.id))
+            Record(entry_of(row), find_deliveries(connection, row.id))
             for row in connection.execute(found).all()
         ]
 
     return inbox.database.read(operation)
-
-
-def _deliveries(connection: Connection, entry_id: int) -> list[Delivery]:
-    rows = connection.execute(_FIND_DELIVERIES, {"entry_id": entry_id})
-    return [delivery_of(row) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def stats(inbox: Inbox) -> Stats:
     by_status = (
         select(d.status, func.count())
         .join(entries, e.id == d.entry_id)
-        .where(mine)
+        .where(mine, _NOT_FORGOTTEN)
         .group_by(d.status)
     )
     oldest = select(func.min(e.received_at)).where(mine, is_(e.status, EntryStatus.PENDING))
@@ -136,7 +135,7 @@ def stats(inbox: Inbox) -> Stats:
     def operation(connection: Connection) -> Stats:
         return Stats(
             {(status, type_): n for status, type_, n in connection.execute(by_type)},
-            dict(connection.execute(by_status).tuples().all()),
+            {row[0]: row[1] for row in connection.execute(by_status)},
             connection.execute(oldest).scalar(),
             connection.execute(newest).scalar(),
             int(connection.execute(size).scalar_one()),
@@ -145,137 +144,23 @@ def stats(inbox: Inbox) -> Stats:
     return inbox.database.read(operation)
 
 
-def waiting(inbox: Inbox) -> dict[tuple[str, str], int]:
-    """How many deliveries are pending, by signal and receiver."""
+def waiting(
+    inbox: Inbox, status: DeliveryStatus = DeliveryStatus.PENDING, of: Query | None = None
+) -> dict[tuple[str, str], int]:
+    """How many deliveries are pending, or of another status, by signal and receiver.
+
+    ``of`` counts those of some entries only.
+    """
+    conditions = (of or Query()).conditions(inbox.blueprint)
     statement = (
         select(d.signal, d.receiver, func.count())
         .join(entries, e.id == d.entry_id)
-        .where(e.blueprint == inbox.blueprint, is_(d.status, DeliveryStatus.PENDING))
+        .where(*conditions, _NOT_FORGOTTEN, is_(d.status, status))
         .group_by(d.signal, d.receiver)
     )
     return inbox.database.read(
         lambda c: {(signal, receiver): n for signal, receiver, n in c.execute(statement)}
     )
-
-
-@dataclass(frozen=True)
-class Replay:
-    """What to replay of an entry: the dead deliveries, those of one receiver, or all.
-
-    ``receiver`` also reaches entries that began before it was connected. ``rename`` is the
-    name that it has now.
-    """
-
-    find_targets: FindTargets
-    receiver: str | None = None
-    rename: str | None = None
-    done_too: bool = False
-
-
-def replay(inbox: Inbox, entry_id: int, wanted: Replay) -> int:
-    """Make deliveries of an entry pending, with attempts 0. How many; 0 for a freed body.
-
-    A pending one is made due at once. An invalid entry is read again, and counts as one if
-    it is an event by now.
-    """
-
-    def operation(connection: Connection) -> int:
-        # A write first: where the engine is the host's, a read could not be upgraded.
-        locked = connection.execute(
-            update(entries)
-            .where(e.id == entry_id, e.body.is_not(None))
-            .values(revision=e.revision)
-            .returning(*DETAILS, *BODY)
-        ).one_or_none()
-        if locked is None:
-            return 0
-        entry = entry_of(locked)
-        if entry.status is EntryStatus.INVALID:
-            return _revive(connection, entry, inbox.clock())
-        count = _reset(connection, entry, wanted, inbox.clock())
-        if count and entry.status is not EntryStatus.RUNNING:
-            _make_pending(connection, entry_id, inbox.clock())
-        return count
-
-    return inbox.database.write(operation)
-
-
-def _revive(connection: Connection, entry: Entry, now: datetime) -> int:
-    try:
-        event = entry.event()
-    except PayloadError:
-        return 0
-    connection.execute(
-        update(entries)
-        .where(e.id == entry.id)
-        .values(
-            type=storable(event.type),
-            session=event.session_id and storable(event.session_id),
-            stage=stage_of(event.type).value,
-        )
-    )
-    _make_pending(connection, entry.id, now)
-    return 1
-
-
-def _make_pending(connection: Connection, entry_id: int, now: datetime) -> None:
-    connection.execute(
-        update(entries)
-        .where(e.id == entry_id)
-        .values(status=EntryStatus.PENDING.value, next_attempt_at=now)
-    )
-
-
-def _reset(connection: Connection, entry: Entry, wanted: Replay, now: datetime) -> int:
-    found = _deliveries(connection, entry.id)
-    if not found:  # nobody heard it then: its next claim finds who does now
-        return int(wanted.done_too or wanted.receiver is not None)
-    count = 0
-    for delivery in found:
-        if wanted.receiver not in (None, delivery.receiver):
-            continue
-        if delivery.status is DeliveryStatus.DONE and not wanted.done_too:
-            continue
-        count += _reset_one(connection, entry, delivery, wanted, now)
-    if wanted.receiver is not None and wanted.rename is None:
-        count += _add_missing(connection, entry, found, wanted, now)
-    return count
-
-
-def _reset_one(
-    connection: Connection, entry: Entry, delivery: Delivery, wanted: Replay, now: datetime
-) -> int:
-    values: dict[str, Any] = {
-        "status": DeliveryStatus.PENDING.value,
-        "attempts": 0,
-        "next_attempt_at": now,
-    }
-    statement = update(deliveries).where(d.id == delivery.id)
-    if wanted.rename is not None:
-        taken = select(d.id).where(
-            d.entry_id == entry.id, d.signal == delivery.signal, d.receiver == wanted.rename
-        )
-        if connection.execute(taken).first():
-            return 0
-        values["receiver"] = wanted.rename
-        if connection.execute(select(d.once).where(d.id == delivery.id)).scalar() is not None:
-            key = once_key(entry.blueprint, entry.session or "", delivery.signal, wanted.rename)
-            if connection.execute(select(d.id).where(d.once == key)).first():
-                return 0
-            values["once"] = key
-    connection.execute(statement.values(**values))
-    return 1
-
-
-def _add_missing(
-    connection: Connection, entry: Entry, found: list[Delivery], wanted: Replay, now: datetime
-) -> int:
-    has = {(delivery.signal, delivery.receiver) for delivery in found}
-    count = 0
-    for position, target in enumerate(wanted.find_targets(entry.event()), len(found)):
-        if target.receiver == wanted.receiver and target[:2] not in has:
-            count += insert_delivery(connection, entry.id, position, target, now)
-    return count
 
 
 def forget(inbox: Inbox, session: str) -> int:

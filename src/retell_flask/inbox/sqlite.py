@@ -15,11 +15,10 @@ import os
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import URL
@@ -28,6 +27,7 @@ from sqlalchemy.pool import StaticPool
 from ..errors import InboxError
 from . import schema
 from .database import PATIENCE_SECONDS, Database, Operation
+from .line import Line
 
 try:
     import fcntl
@@ -39,7 +39,6 @@ _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OLDEST = (3, 35, 0)  # RETURNING
-_MOST_TOGETHER = 100
 _POLL_SECONDS = 0.0005
 
 
@@ -81,30 +80,15 @@ class MemoryDatabase(Database):
         with self._turn:
             return super()._write(operation)
 
-    def _find_tables(self) -> None:
+    def _init(self) -> bool:
+        return self._find_tables()
+
+    def _find_tables(self) -> bool:
         with self._turn, self.engine.begin() as connection:
-            if schema.find_version(connection) is None:
+            is_new = schema.find_version(connection) is None
+            if is_new:
                 schema.create(connection)
-
-
-class _Ticket(Generic[T]):
-    """One operation in the line."""
-
-    def __init__(self, operation: Operation[T]) -> None:
-        self.operation = operation
-        self.is_settled = False
-        self.is_abandoned = False
-        self._result: T | None = None
-        self._error: Exception | None = None
-
-    def settle(self, result: T | None, error: Exception | None = None) -> None:
-        self._result, self._error = result, error
-        self.is_settled = True
-
-    def result(self) -> T:
-        if self._error is not None:
-            raise self._error
-        return self._result  # type: ignore[return-value]
+        return is_new
 
 
 class FileDatabase(Database):
@@ -121,8 +105,7 @@ class FileDatabase(Database):
         super()._forget_connections()
         self._readers: Engine | None = None
         self._writer: Connection | None = None
-        self._turn = threading.Lock()
-        self._line: deque[_Ticket[Any]] = deque()
+        self._line = Line(self._commit)
         self._file_lock = FileLock(Path(f"{self.path}.lock"))
 
     def erase_traces(self) -> None:
@@ -132,7 +115,7 @@ class FileDatabase(Database):
             self.read(lambda connection: connection.exec_driver_sql(checkpoint).all())
 
     def dispose(self) -> None:
-        with self._turn:
+        with self._line.turn:
             self._drop_writer()
         super().dispose()
         if self._readers is not None:
@@ -160,59 +143,16 @@ class FileDatabase(Database):
             return operation(connection)
 
     def _write(self, operation: Operation[T]) -> T:
-        ticket = _Ticket(operation)
-        self._line.append(ticket)
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        if not self._turn.acquire(timeout=PATIENCE_SECONDS):
-            ticket.is_abandoned = True
-            if not ticket.is_settled:
-                raise InboxError(f"The inbox was busy for {PATIENCE_SECONDS:.0f} s.")
-            return ticket.result()
-        try:
-            while not ticket.is_settled:
-                self._serve(deadline)
-        except BaseException:
-            ticket.is_abandoned = True
-            raise
-        finally:
-            self._turn.release()
-        return ticket.result()
+        return self._line.write(operation, PATIENCE_SECONDS)
 
-    def _serve(self, deadline: float) -> None:
-        """Commit what waits, in one transaction."""
-        together: list[_Ticket[Any]] = []
-        while self._line and len(together) < _MOST_TOGETHER:
-            ticket = self._line.popleft()
-            if not ticket.is_abandoned:
-                together.append(ticket)
-        try:
-            with self._file_lock.held(deadline):
-                self._commit(together)
-        except BaseException as error:
-            left = [ticket for ticket in together if not ticket.is_settled]
-            if not isinstance(error, Exception):  # an interrupt is for this thread alone
-                self._line.extendleft(reversed(left))
+    def _commit(self, operations: list[Operation[Any]], deadline: float) -> list[Any]:
+        with self._file_lock.held(deadline):
+            try:
+                with self._connected().begin() as transaction:
+                    return [operation(transaction.connection) for operation in operations]
+            except BaseException:
+                self._drop_writer()
                 raise
-            for ticket in left:
-                ticket.settle(None, error)
-
-    def _commit(self, tickets: list[_Ticket[Any]]) -> None:
-        try:
-            with self._connected().begin() as transaction:
-                results = [ticket.operation(transaction.connection) for ticket in tickets]
-        except BaseException as error:
-            self._drop_writer()
-            if len(tickets) == 1 or not isinstance(error, Exception):
-                raise
-            # One of them may be to blame: each for itself.
-            for ticket in tickets:
-                try:
-                    self._commit([ticket])
-                except Exception as fault:
-                    ticket.settle(None, fault)
-            return
-        for ticket, result in zip(tickets, results, strict=True):
-            ticket.settle(result)
 
     def _connected(self) -> Connection:
         if self._writer is None:
@@ -226,10 +166,13 @@ class FileDatabase(Database):
                 writer.invalidate()
                 writer.close()
 
-    def _find_tables(self) -> None:
+    def _init(self) -> bool:
+        return self._find_tables()
+
+    def _find_tables(self) -> bool:
         self._make_directory()
         with self._file_lock.held(time.monotonic() + PATIENCE_SECONDS):
-            is_new = not self.path.exists()
+            is_new_file = not self.path.exists()
             self._set_journal_mode()
             with self.engine.begin() as connection:
                 found = schema.find_version(connection)
@@ -238,8 +181,9 @@ class FileDatabase(Database):
                     schema.create(connection)
                 else:
                     schema.check_version(found)
-            if is_new:
+            if is_new_file:
                 _sync_directory(self.path.parent)
+        return found is None
 
     def _make_directory(self) -> None:
         directory = self.path.parent

@@ -27,14 +27,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from .entry import DeliveryStatus, EntryStatus, Stage
-from .schema import Moment, deliveries, entries
+from .entry import SNAPSHOT, DeliveryStatus, EntryStatus, Stage
+from .schema import Moment, deliveries, entries, schema_version
 
 e, d = entries.c, deliveries.c
 other = entries.alias("other")
 o = other.c
 
-DIALECTS = ("sqlite", "postgresql")
 _UNFINISHED = (EntryStatus.PENDING, EntryStatus.RUNNING)
 _MOST_SWEPT = 20
 
@@ -71,13 +70,19 @@ def at(name: str) -> Any:
     return bindparam(name, type_=Moment)
 
 
-def insert_unless_there(table: Table, dialect: str, *unique: str) -> Insert:
-    """An insert that leaves alone what is there, by the columns that say so."""
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    return insert(table).on_conflict_do_nothing(index_elements=list(unique))
+def _insert_unless_there(table: Table, *unique: str) -> dict[str, Insert]:
+    """By dialect: an insert that leaves alone what is there, and returns the new row's id."""
+    return {
+        "sqlite": sqlite.insert(table)
+        .on_conflict_do_nothing(index_elements=list(unique))
+        .returning(table.c.id),
+        "postgresql": postgresql.insert(table)
+        .on_conflict_do_nothing(index_elements=list(unique))
+        .returning(table.c.id),
+    }
 
 
-def find_same() -> Select[Any]:
+def _find_same() -> Select[Any]:
     """The entry of an event id, locked."""
     return (
         select(*DETAILS, e.revises, *BODY)
@@ -86,7 +91,7 @@ def find_same() -> Select[Any]:
     )
 
 
-def supersede() -> Update:
+def _supersede() -> Update:
     """Free the snapshots of a session that wait behind a newer one."""
     newer = exists().where(
         o.blueprint == e.blueprint,
@@ -100,7 +105,7 @@ def supersede() -> Update:
         .where(
             e.blueprint == bindparam("inbox"),
             e.session == bindparam("of_session"),
-            e.type == "transcript_updated",
+            e.type == SNAPSHOT,
             is_(e.status, EntryStatus.PENDING),
             newer,
         )
@@ -109,7 +114,7 @@ def supersede() -> Update:
     )
 
 
-def is_anything_due() -> Select[bool, bool]:
+def _is_anything_due() -> Select[bool, bool]:
     """Whether an entry is due, and whether a lease has run out."""
     pending = exists().where(
         e.blueprint == bindparam("inbox"),
@@ -124,7 +129,7 @@ def is_anything_due() -> Select[bool, bool]:
     return select(pending.label("pending"), expired.label("expired"))
 
 
-def sweep() -> Update:
+def _sweep() -> Update:
     """Make pending again what was leased by somebody who is gone."""
     expired = (
         select(o.id)
@@ -161,7 +166,7 @@ def _take() -> Update:
     )
 
 
-def take_due() -> Update:
+def _take_due() -> Update:
     """Lease the entry that is due the longest and has to wait for no other."""
     candidate = entries.alias("candidate")
     c = candidate.c
@@ -210,7 +215,7 @@ def _comes_before(one: Any, another: Any) -> ColumnElement[bool]:
     )
 
 
-def take_entry() -> Update:
+def _take_entry() -> Update:
     """Lease one entry, whatever its turn, unless its session is running."""
     runs = exists().where(
         o.blueprint == e.blueprint,
@@ -220,7 +225,7 @@ def take_entry() -> Update:
     return _take().where(e.id == bindparam("entry_id"), is_(e.status, EntryStatus.PENDING), ~runs)
 
 
-def extend() -> Update:
+def _extend() -> Update:
     """Renew a lease that is still held."""
     return (
         update(entries)
@@ -229,7 +234,7 @@ def extend() -> Update:
     )
 
 
-def begin() -> Update:
+def _begin() -> Update:
     """Count an attempt before it is made."""
     return (
         update(deliveries)
@@ -239,7 +244,7 @@ def begin() -> Update:
     )
 
 
-def record(*, pending_only: bool) -> Update:
+def _record(*, pending_only: bool) -> Update:
     """Write how an attempt ended."""
     statement = (
         update(deliveries)
@@ -254,7 +259,7 @@ def record(*, pending_only: bool) -> Update:
     return statement.where(is_(d.status, DeliveryStatus.PENDING)) if pending_only else statement
 
 
-def settle(*guards: ColumnElement[bool]) -> Update:
+def _settle(*guards: ColumnElement[bool]) -> Update:
     """Give an entry the status that its deliveries add up to, and end its lease."""
 
     def one(status: DeliveryStatus) -> Any:
@@ -281,7 +286,7 @@ def settle(*guards: ColumnElement[bool]) -> Update:
     )
 
 
-def make_invalid() -> Update:
+def _make_invalid() -> Update:
     """Keep an entry that this release cannot read."""
     return (
         update(entries)
@@ -290,13 +295,13 @@ def make_invalid() -> Update:
     )
 
 
-def find_deliveries() -> Select[Any]:
+def _find_deliveries() -> Select[Any]:
     """The deliveries of an entry, in order."""
     columns = [column for column in d if column.name != "once"]
     return select(*columns).where(d.entry_id == bindparam("entry_id")).order_by(d.position)
 
 
-def count_revisions() -> Select[Any]:
+def _count_revisions() -> Select[Any]:
     """How many later versions a first one has."""
     # The session is an index; of a first version without one there are no revisions.
     same = (e.blueprint == o.blueprint, e.session == o.session)
@@ -305,3 +310,24 @@ def count_revisions() -> Select[Any]:
         .select_from(entries.join(other, and_(*same)))
         .where(o.id == bindparam("first"), e.revises == o.id)
     )
+
+
+CHECK = select(schema_version.c.version)
+INSERT_ENTRY = _insert_unless_there(entries, "blueprint", "event_id")
+INSERT_DELIVERY = _insert_unless_there(deliveries, "once")
+DIALECTS = tuple(INSERT_ENTRY)
+FIND_SAME = _find_same()
+SUPERSEDE = _supersede()
+IS_ANYTHING_DUE = _is_anything_due()
+SWEEP = _sweep()
+TAKE_DUE = _take_due()
+TAKE_ENTRY = _take_entry()
+EXTEND = _extend()
+BEGIN = _begin()
+MAKE_INVALID = _make_invalid()
+FIND_DELIVERIES = _find_deliveries()
+COUNT_REVISIONS = _count_revisions()
+RECORD = _record(pending_only=False)
+RECORD_PENDING = _record(pending_only=True)
+SETTLE_LEASE = _settle(e.lease_token == bindparam("token"))
+SETTLE_LEFT = _settle(is_(e.status, EntryStatus.PENDING, EntryStatus.DEAD))

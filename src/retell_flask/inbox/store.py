@@ -12,16 +12,17 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError
 
 from ..errors import InboxError, PayloadError
-from ..events import Event, invalid_id, revision_id
+from ..events import Event
 from ..settings import Settings
-from . import statements
-from .bodies import pack, unpack
+from . import receipts, statements
+from .bodies import unpack
 from .database import Database, Operation
 from .entry import (
+    SNAPSHOT,
     Added,
     Claim,
     Delivery,
@@ -31,14 +32,10 @@ from .entry import (
     FindTargets,
     Result,
     Target,
-    stage_of,
-    storable,
 )
-from .schema import deliveries, entries, schema_version
+from .schema import entries
 
 T = TypeVar("T")
-
-e, d = entries.c, deliveries.c
 
 _DIED = "The process ended while it ran."
 _CLAIM_TRIES = 3
@@ -66,18 +63,18 @@ class Inbox:
 
     def check(self) -> None:
         """Raise ``InboxError`` unless the inbox answers."""
-        self._read(lambda connection: connection.execute(_CHECK).one())
+        self._read(lambda connection: connection.execute(statements.CHECK).one())
 
     # Receipts
 
     def add(self, event: Event) -> Added:
         """Commit an event, unless it is there already."""
-        values = self._receipt(event.id, event.type, event.session_id, event.raw, event)
+        values = receipts.of_event(self.blueprint, event)
 
         def operation(connection: Connection) -> Added:
-            entry_id = self._insert(connection, values)
+            entry_id = receipts.insert(connection, values)
             if entry_id is None:
-                return self._add_again(connection, values, event)
+                return receipts.insert_again(connection, values, event)
             self._supersede(connection, values["type"], values["session"])
             return Added(entry_id, duplicate=False)
 
@@ -85,73 +82,12 @@ class Inbox:
 
     def keep_invalid(self, body: bytes) -> None:
         """Commit a rightly signed body that is no event."""
-        values = self._receipt(invalid_id(body), "", None, body)
-        values["status"] = EntryStatus.INVALID.value
-        self._write(lambda connection: self._insert(connection, values))
-
-    def _receipt(
-        self,
-        event_id: str,
-        type_: str,
-        session: str | None,
-        body: bytes,
-        event: Event | None = None,
-    ) -> dict[str, Any]:
-        compressed, stored = pack(body)
-        received_at = event.received_at if event else self.clock()
-        return {
-            "event_id": event_id,
-            "blueprint": self.blueprint,
-            "type": storable(type_),
-            "session": session and storable(session),
-            "stage": stage_of(type_).value,
-            "revises": None,
-            "revision": 0,
-            "synthetic": bool(event and event.synthetic),
-            "received_at": received_at,
-            "status": EntryStatus.PENDING.value,
-            "next_attempt_at": received_at,
-            "compressed": compressed,
-            "body": stored,
-        }
-
-    def _insert(self, connection: Connection, values: dict[str, Any]) -> int | None:
-        statement = _INSERT_ENTRY[connection.dialect.name]
-        inserted: int | None = connection.execute(statement, values).scalar()
-        return inserted
-
-    def _add_again(self, connection: Connection, values: dict[str, Any], event: Event) -> Added:
-        """The event id is taken: by a repeat, or by an earlier version of the event."""
-        names = {"inbox": self.blueprint, "event_id": values["event_id"]}
-        first = connection.execute(_FIND_SAME, names).one()
-        is_same = first.body is None or unpack(first.compressed, first.body) == event.raw
-        if is_same or first.status == EntryStatus.FORGOTTEN.value:
-            return Added(first.id, duplicate=True)
-        # The first version is locked, so that nobody else counts its revisions now.
-        revisions = connection.execute(_COUNT_REVISIONS, {"first": first.id}).scalar_one()
-        values = {
-            **values,
-            "event_id": revision_id(event.type, event.session_id, event.raw),
-            "revises": first.id,
-            "revision": revisions + 1,
-        }
-        entry_id = self._insert(connection, values)
-        if entry_id is not None:
-            return Added(entry_id, duplicate=False)
-        names["event_id"] = values["event_id"]
-        return Added(connection.execute(_FIND_SAME, names).one().id, duplicate=True)
+        values = receipts.of_invalid(self.blueprint, body, self.clock())
+        self._write(lambda connection: receipts.insert(connection, values))
 
     def _supersede(self, connection: Connection, type_: str, session: str | None) -> None:
-        if type_ != "transcript_updated" or session is None or self.settings.transcripts == "all":
-            return
-        names = {"inbox": self.blueprint, "of_session": session}
-        freed = connection.execute(_SUPERSEDE, names).scalars().all()
-        if freed:
-            connection.execute(
-                delete(deliveries).where(
-                    d.entry_id.in_(freed), statements.is_(d.status, DeliveryStatus.PENDING)
-                )
-            )
+        if type_ == SNAPSHOT and session and self.settings.transcripts == "latest":
+            receipts.supersede(connection, self.blueprint, session)
 
     # Claims
 
@@ -163,11 +99,15 @@ class Inbox:
         """
         now = self.clock()
         names = {"inbox": self.blueprint, "now": now}
-        pending, expired = self._read(lambda connection: connection.execute(_IS_DUE, names).one())
+        pending, expired = self._read(
+            lambda connection: connection.execute(statements.IS_ANYTHING_DUE, names).one()
+        )
         if not pending and not (expired and self._trusts_leases(now)):
             return None
         names["ordered_since"] = now - self.settings.order_wait
-        return self._claim(_TAKE_DUE, names, find_targets, sweep=expired, with_backoff=True)
+        return self._claim(
+            statements.TAKE_DUE, names, find_targets, sweep=expired, with_backoff=True
+        )
 
     def claim_entry(self, entry_id: int, find_targets: FindTargets) -> Claim | EntryStatus:
         """Lease this entry and run all that is pending, without order and backoff.
@@ -176,7 +116,9 @@ class Inbox:
         call or chat runs.
         """
         names = {"inbox": self.blueprint, "entry_id": entry_id, "now": self.clock()}
-        claim = self._claim(_TAKE_ENTRY, names, find_targets, sweep=True, with_backoff=False)
+        claim = self._claim(
+            statements.TAKE_ENTRY, names, find_targets, sweep=True, with_backoff=False
+        )
         return claim or self._read(lambda connection: _status(connection, entry_id))
 
     def _claim(
@@ -194,7 +136,7 @@ class Inbox:
 
         def operation(connection: Connection) -> Claim | None:
             if may_sweep:
-                connection.execute(_SWEEP, names)
+                connection.execute(statements.SWEEP, names)
             try:
                 row = connection.execute(take, names).one_or_none()
             except IntegrityError:
@@ -223,13 +165,13 @@ class Inbox:
             claim.event = claim.entry.event()
         except PayloadError:
             # Accepted by another release: kept, and shown as what cannot be delivered.
-            connection.execute(_MAKE_INVALID, {"entry_id": claim.entry.id})
+            connection.execute(statements.MAKE_INVALID, {"entry_id": claim.entry.id})
             return claim
-        found = self._deliveries(connection, claim.entry.id)
+        found = find_deliveries(connection, claim.entry.id)
         if not found:
             for position, target in enumerate(find_targets(claim.event)):
                 insert_delivery(connection, claim.entry.id, position, target, claim.claimed_at)
-            found = self._deliveries(connection, claim.entry.id)
+            found = find_deliveries(connection, claim.entry.id)
         pending = [
             delivery
             for delivery in found
@@ -244,10 +186,6 @@ class Inbox:
                 claim.exhausted.append(delivery)
         self._step(connection, claim, stop=False)
         return claim
-
-    def _deliveries(self, connection: Connection, entry_id: int) -> list[Delivery]:
-        rows = connection.execute(_FIND_DELIVERIES, {"entry_id": entry_id})
-        return [delivery_of(row) for row in rows]
 
     # Progress
 
@@ -268,7 +206,7 @@ class Inbox:
             if not after.lost or result.status is DeliveryStatus.DONE:
                 self._record(connection, ended, result, pending_only=not after.lost)
             if after.lost:
-                connection.execute(_SETTLE_LEFT, {"entry_id": claim.entry.id})
+                connection.execute(statements.SETTLE_LEFT, {"entry_id": claim.entry.id})
             else:
                 self._step(connection, after, stop=stop)
             return after
@@ -281,7 +219,7 @@ class Inbox:
     def release(self, claim: Claim) -> None:
         """Give a claim back without a result; the attempt in flight stays counted."""
         names = {"entry_id": claim.entry.id, "token": claim.token}
-        self._write(lambda connection: connection.execute(_SETTLE_LEASE, names))
+        self._write(lambda connection: connection.execute(statements.SETTLE_LEASE, names))
         claim.current = None
 
     def extend(self, claims: Iterable[Claim]) -> None:
@@ -300,12 +238,12 @@ class Inbox:
         while claim.waiting and not stop:
             following = claim.waiting.pop(0)
             names = {"delivery_id": following.id, "now": now}
-            attempts = connection.execute(_BEGIN, names).scalar()
+            attempts = connection.execute(statements.BEGIN, names).scalar()
             if attempts is not None:
                 claim.current = replace(following, attempts=attempts, started_at=now)
                 return
         names = {"entry_id": claim.entry.id, "token": claim.token}
-        connection.execute(_SETTLE_LEASE, names)
+        connection.execute(statements.SETTLE_LEASE, names)
         self._supersede(connection, claim.entry.type, claim.entry.session)
 
     def _extend(self, connection: Connection, claim: Claim) -> bool:
@@ -314,7 +252,7 @@ class Inbox:
             "token": claim.token,
             "expires": self.clock() + self.settings.lease,
         }
-        return connection.execute(_EXTEND, names).rowcount == 1
+        return connection.execute(statements.EXTEND, names).rowcount == 1
 
     def _record(
         self,
@@ -332,7 +270,7 @@ class Inbox:
             "retry_at": result.retry_at or now,
             "now": now,
         }
-        connection.execute(_RECORD_PENDING if pending_only else _RECORD, names)
+        connection.execute(statements.RECORD_PENDING if pending_only else statements.RECORD, names)
 
     # What an outage does to leases
 
@@ -354,36 +292,14 @@ class Inbox:
             raise
 
 
-_CHECK = select(schema_version.c.version)
-_INSERT_ENTRY = {
-    dialect: statements.insert_unless_there(entries, dialect, "blueprint", "event_id").returning(
-        e.id
-    )
-    for dialect in statements.DIALECTS
-}
-_INSERT_DELIVERY = {
-    dialect: statements.insert_unless_there(deliveries, dialect, "once").returning(d.id)
-    for dialect in statements.DIALECTS
-}
-_FIND_SAME = statements.find_same()
-_COUNT_REVISIONS = statements.count_revisions()
-_SUPERSEDE = statements.supersede()
-_IS_DUE = statements.is_anything_due()
-_SWEEP = statements.sweep()
-_TAKE_DUE = statements.take_due()
-_TAKE_ENTRY = statements.take_entry()
-_MAKE_INVALID = statements.make_invalid()
-_FIND_DELIVERIES = statements.find_deliveries()
-_EXTEND = statements.extend()
-_BEGIN = statements.begin()
-_RECORD = statements.record(pending_only=False)
-_RECORD_PENDING = statements.record(pending_only=True)
-_SETTLE_LEASE = statements.settle(e.lease_token == bindparam("token"))
-_SETTLE_LEFT = statements.settle(statements.is_(e.status, EntryStatus.PENDING, EntryStatus.DEAD))
-
-
 class _SessionRuns(Exception):
     """Another entry of the session was leased at the same moment."""
+
+
+def find_deliveries(connection: Connection, entry_id: int) -> list[Delivery]:
+    """The deliveries of an entry, in order."""
+    rows = connection.execute(statements.FIND_DELIVERIES, {"entry_id": entry_id})
+    return [delivery_of(row) for row in rows]
 
 
 def insert_delivery(
@@ -400,7 +316,9 @@ def insert_delivery(
         "next_attempt_at": now,
         "once": target.once,
     }
-    inserted = connection.execute(_INSERT_DELIVERY[connection.dialect.name], values).scalar()
+    inserted = connection.execute(
+        statements.INSERT_DELIVERY[connection.dialect.name], values
+    ).scalar()
     return int(inserted is not None)
 
 
@@ -419,4 +337,6 @@ def delivery_of(row: Any) -> Delivery:
 
 
 def _status(connection: Connection, entry_id: int) -> EntryStatus:
-    return EntryStatus(connection.execute(select(e.status).where(e.id == entry_id)).scalar_one())
+    return EntryStatus(
+        connection.execute(select(entries.c.status).where(entries.c.id == entry_id)).scalar_one()
+    )

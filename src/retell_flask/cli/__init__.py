@@ -1,0 +1,45 @@
+"""``flask retell …``: a look at the inbox, and a hand on it."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from . import cleaning, config, events, overview, preparing, replay, show, worker
+from .common import RetellGroup
+
+_HELP = """Look after Retell's webhooks: what came, who handled it, and what failed.
+
+Events are kept in the inbox and delivered to the receivers connected to their signals, each
+with a record of its own. An event is pending until every receiver is done with it, and dead
+when one of them failed for the last time.
+
+\b
+  flask retell stats                      how it stands
+  flask retell events --status dead       what failed
+  flask retell show call_0123             why
+  flask retell replay                     try it again, once that is mended
+
+Times are in UTC. Nothing that is printed holds a key, and no transcript but by show --body.
+"""
+
+_COMMANDS = (
+    cleaning.forget,
+    cleaning.prune,
+    config.config,
+    events.events,
+    overview.receivers,
+    overview.stats,
+    preparing.init_db,
+    replay.replay,
+    show.show,
+    worker.worker,
+)
+
+retell = RetellGroup("retell", help=_HELP, short_help="Look after Retell's webhooks.")
+for _command in _COMMANDS:
+    retell.add_command(_command)
+
+
+def add_commands(app: Flask) -> None:
+    """Add the group ``retell`` to the app's commands."""
+    app.cli.add_command(retell)

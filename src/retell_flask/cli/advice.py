@@ -1,0 +1,58 @@
+"""What several commands say about the receivers, and about who runs them."""
+
+from __future__ import annotations
+
+import shlex
+
+from ..dispatch.threads import Threads
+from ..inbox.entry import Delivery
+from ..signals import SIGNALS
+from ..state import State
+from .common import all_states
+
+
+def connected_receivers(state: State) -> dict[str, list[str]]:
+    """The identities of who hears each signal in this process, in order of connection."""
+    return {
+        name: [identity for identity, _ in state.invoker.all_hearing(signal)]
+        for name, signal in SIGNALS.items()
+    }
+
+
+def is_connected(state: State, delivery: Delivery) -> bool:
+    """Whether this process has the receiver of a delivery."""
+    signal = SIGNALS.get(delivery.signal)
+    hearing = state.invoker.all_hearing(signal) if signal is not None else []
+    return delivery.receiver in dict(hearing)
+
+
+def command(arguments: str, state: State) -> str:
+    """A command to run, with ``--blueprint`` where it is needed."""
+    chosen = f" --blueprint {shlex.quote(state.blueprint.name)}" if len(all_states()) > 1 else ""
+    return f"flask retell {arguments}{chosen}"
+
+
+def renaming(receiver: str, state: State) -> str:
+    """The command for a receiver that is no longer connected under its name."""
+    return command(f"replay --receiver {shlex.quote(receiver)} --as NEW", state)
+
+
+def how_it_runs(state: State) -> str:
+    """Who runs what is pending; where nobody does, ``run_once`` is the command."""
+    if not isinstance(state.dispatcher, Threads):
+        return "With inline dispatch nothing takes up what is pending by itself. Run:"
+    if not state.settings.workers:
+        prefix = state.blueprint.config_prefix
+        return (
+            f"{prefix}_WORKERS is 0, so a flask retell worker takes up what is pending, within "
+            "seconds. Where none runs:"
+        )
+    return (
+        "The threads of a running application take up what is pending, within seconds; they "
+        "start with its first request. Where none runs:"
+    )
+
+
+def run_once(state: State) -> str:
+    """The command that runs what is due."""
+    return command("worker --once", state)

@@ -1,0 +1,130 @@
+"""``config``: the options as they are in effect, and where each comes from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import click
+from sqlalchemy.engine import URL
+
+from ..dispatch.inline import Direct, Inline
+from ..dispatch.threads import Threads
+from ..inbox.sqlite import FileDatabase, sqlite_module
+from ..settings import OPTIONS, Option, look_up
+from ..state import State
+from ..values import Key, Place
+from .common import as_json, for_blueprint
+from .place import describe_place, show_url
+from .text import counted, duration, say, say_json, table
+
+
+@click.command("config", short_help="Show the options, and what they come to.")
+@as_json
+@for_blueprint
+def config(state: State, *, as_json: bool) -> None:
+    """Show every option in effect and where it comes from, and what they come to.
+
+    Options are read once, when the blueprint is registered: what is set later is marked, for
+    it has no effect. Keys and passwords are not shown.
+
+    \b
+      flask retell config
+      flask retell config --json | jq .effective
+    """
+    rows = [_Row(state, option) for option in OPTIONS]
+    effective = _effective(state)
+    if as_json:
+        say_json(
+            {
+                "blueprint": state.blueprint.name,
+                "options": {row.name: row.values() for row in rows},
+                "effective": effective,
+            }
+        )
+        return
+    say(*table(("OPTION", "VALUE", "FROM"), [(row.name, row.shown, row.origin) for row in rows]))
+    say("", *table(("IN EFFECT", ""), list(effective.items())))
+
+
+class _Row:
+    """One option as it is for one blueprint."""
+
+    def __init__(self, state: State, option: Option) -> None:
+        found = look_up(option, state.blueprint.config_prefix, state.app.config, os.environ)
+        self.name = found.name
+        self.source = found.source
+        self.value = getattr(state.settings, option.name.lower())
+        self.shown = option.shown if self.value is None else _show(self.value)
+        self.is_late = _parsed(option, found.value, found.source) != self.value
+
+    @property
+    def origin(self) -> str:
+        late = ", changed since the blueprint was registered: no effect" if self.is_late else ""
+        return self.source + late
+
+    def values(self) -> dict[str, Any]:
+        plain_value = self.value if isinstance(self.value, (int, str)) else self.shown
+        seconds = self.value.total_seconds() if isinstance(self.value, timedelta) else None
+        return {
+            "value": plain_value if seconds is None else seconds,
+            "source": self.source,
+            "changed_too_late": self.is_late,
+        }
+
+
+def _parsed(option: Option, value: Any, source: str) -> Any:
+    if source == "default":
+        return option.default
+    try:
+        return option.parse(value)
+    except ValueError:
+        return None
+
+
+def _show(value: Any) -> str:
+    for kind, show in _FORMS:
+        if isinstance(value, kind):
+            return show(value)
+    return str(value)
+
+
+def _show_several(values: tuple[Any, ...]) -> str:
+    if any(isinstance(value, Key) for value in values):
+        return counted(len(values), "key")
+    return ",".join(values) or "none"
+
+
+_FORMS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
+    ((URL, Place), show_url),  # before tuples: a URL is one
+    (tuple, _show_several),
+    (timedelta, duration),
+)
+
+
+def _effective(state: State) -> dict[str, str]:
+    found = {
+        "webhook": f"POST {state.url_prefix or '/'}",
+        "inbox": describe_place(state),
+        "dispatch": _describe_dispatch(state),
+    }
+    database = state.inbox.database if state.inbox else None
+    if isinstance(database, FileDatabase):
+        journal = "WAL" if database.is_wal else "TRUNCATE"
+        found["sqlite"] = f"{sqlite_module().sqlite_version}, journal mode {journal}"
+    if state.app.testing:
+        found["testing"] = "TESTING is on, which moves the defaults of inbox and dispatch"
+    return found
+
+
+def _describe_dispatch(state: State) -> str:
+    dispatcher = state.dispatcher
+    if isinstance(dispatcher, Threads):
+        workers = state.settings.workers
+        return f"threads, {workers or 'none'} in each process of the application"
+    return next(text for kind, text in _INLINE.items() if isinstance(dispatcher, kind))
+
+
+_INLINE = {Inline: "inline, in the request", Direct: "inline, in the request, without records"}

@@ -1,0 +1,100 @@
+"""The writers of a process, in one line: the first of them commits for all who wait."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from ..errors import InboxError
+
+T = TypeVar("T")
+
+Commit = Callable[[list[Callable[[Connection], Any]], float], list[Any]]
+
+_MOST_TOGETHER = 100
+
+
+class Ticket(Generic[T]):
+    """One operation in the line."""
+
+    def __init__(self, operation: Callable[[Connection], T]) -> None:
+        self.operation = operation
+        self.is_settled = False
+        self.is_abandoned = False
+        self._result: T | None = None
+        self._error: Exception | None = None
+
+    def settle(self, result: T | None, error: Exception | None = None) -> None:
+        self._result, self._error = result, error
+        self.is_settled = True
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]
+
+
+class Line:
+    """``commit`` runs operations in one transaction, before a deadline, or raises."""
+
+    def __init__(self, commit: Commit) -> None:
+        self.turn = threading.Lock()
+        self._commit = commit
+        self._waiting: deque[Ticket[Any]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def join(self, ticket: Ticket[T]) -> None:
+        self._waiting.append(ticket)
+
+    def write(self, operation: Callable[[Connection], T], patience: float) -> T:
+        """The result, once it is committed. Raises ``InboxError`` after ``patience`` seconds."""
+        ticket = Ticket(operation)
+        self.join(ticket)
+        deadline = time.monotonic() + patience
+        if not self.turn.acquire(timeout=patience):
+            ticket.is_abandoned = True
+            if not ticket.is_settled:
+                raise InboxError(f"The inbox was busy for {patience:.0f} s.")
+            return ticket.result()
+        try:
+            while not ticket.is_settled:
+                self._serve(deadline)
+        except BaseException:
+            ticket.is_abandoned = True
+            raise
+        finally:
+            self.turn.release()
+        return ticket.result()
+
+    def _serve(self, deadline: float) -> None:
+        together: list[Ticket[Any]] = []
+        while self._waiting and len(together) < _MOST_TOGETHER:
+            ticket = self._waiting.popleft()
+            if not ticket.is_abandoned:
+                together.append(ticket)
+        try:
+            self._settle(together, deadline)
+        except BaseException:  # an interrupt is for this thread alone
+            self._waiting.extendleft(t for t in reversed(together) if not t.is_settled)
+            raise
+
+    def _settle(self, tickets: list[Ticket[Any]], deadline: float) -> None:
+        try:
+            results = self._commit([ticket.operation for ticket in tickets], deadline)
+        except Exception as error:
+            if len(tickets) == 1:
+                tickets[0].settle(None, error)
+                return
+            # One of them may be to blame: each for itself.
+            for ticket in tickets:
+                self._settle([ticket], deadline)
+        else:
+            for ticket, result in zip(tickets, results, strict=True):
+                ticket.settle(result)
