@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import retell_flask
+from retell_flask import cli as commands
 from retell_flask.settings import OPTIONS
 from retell_flask.signals import SIGNALS
 from retell_flask.testing import sample
@@ -86,6 +87,11 @@ def test_every_option_has_a_row_with_its_meaning_and_default(option: Any) -> Non
     ((default, meaning),) = re.findall(row, README, re.MULTILINE)
     assert meaning == option.doc
     assert default.strip("`") == option.shown
+
+
+@pytest.mark.parametrize("name", commands.retell.commands)
+def test_every_command_has_a_row(name: str) -> None:
+    assert re.search(rf"^\| `{name}\b", README, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", retell_flask.__all__)

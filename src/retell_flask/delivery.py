@@ -88,7 +88,7 @@ class Deliverer:
 
     def __init__(self, invoker: Invoker, inbox: Inbox) -> None:
         self.inbox = inbox
-        self.stopping = threading.Event()
+        self.stopping: threading.Event = threading.Event()
         self._invoker = invoker
         self._keeper = LeaseKeeper(inbox)
         self._types_without_receivers: set[str] = set()

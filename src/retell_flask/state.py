@@ -37,8 +37,8 @@ class State:
         self.blueprint = blueprint
         self.url_prefix = url_prefix
         self.settings = settings
-        self.invoker = Invoker(app, blueprint)
-        self.throttle = Throttle()
+        self.invoker: Invoker = Invoker(app, blueprint)
+        self.throttle: Throttle = Throttle()
         self._engine = engine
         self._building = threading.RLock()
         self._inbox: Inbox | None = None

@@ -35,7 +35,7 @@ _COMMANDS = (
     worker.worker,
 )
 
-retell = RetellGroup("retell", help=_HELP, short_help="Look after Retell's webhooks.")
+retell: RetellGroup = RetellGroup("retell", help=_HELP, short_help="Look after Retell's webhooks.")
 for _command in _COMMANDS:
     retell.add_command(_command)
 

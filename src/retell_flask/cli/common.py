@@ -153,7 +153,9 @@ def _read_iso(text: str) -> datetime:
     return time.astimezone(timezone.utc)
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+as_json: Callable[[Run], Run] = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON instead."
+)
 
 
 def by_time(run: Run) -> Run:

@@ -24,8 +24,8 @@ class Ticket(Generic[T]):
 
     def __init__(self, operation: Callable[[Connection], T]) -> None:
         self.operation = operation
-        self.is_settled = False
-        self.is_abandoned = False
+        self.is_settled: bool = False
+        self.is_abandoned: bool = False
         self._result: T | None = None
         self._error: Exception | None = None
 
@@ -43,7 +43,7 @@ class Line:
     """``commit`` runs operations in one transaction, before a deadline, or raises."""
 
     def __init__(self, commit: Commit) -> None:
-        self.turn = threading.Lock()
+        self.turn: threading.Lock = threading.Lock()
         self._commit = commit
         self._waiting: deque[Ticket[Any]] = deque()
 

@@ -23,9 +23,9 @@ from .schema import deliveries, entries
 from .statements import BODY, DETAILS, is_
 from .store import Inbox, entry_of, find_deliveries
 
-e, d = entries.c, deliveries.c
+_e, _d = entries.c, deliveries.c
 
-_NOT_FORGOTTEN = ~is_(e.status, EntryStatus.FORGOTTEN)  # its deliveries are never run again
+_NOT_FORGOTTEN = ~is_(_e.status, EntryStatus.FORGOTTEN)  # its deliveries are never run again
 _PRUNED_TOGETHER = 100
 _PRUNE_PAUSE_SECONDS = 600.0
 
@@ -48,25 +48,25 @@ class Query:
 
     def conditions(self, blueprint: str) -> list[Any]:
         """The query as SQL."""
-        conditions: list[Any] = [e.blueprint == blueprint]
+        conditions: list[Any] = [_e.blueprint == blueprint]
         if self.names:
             stored = [storable(name) for name in self.names]
-            conditions.append(or_(e.event_id.in_(stored), e.session.in_(stored)))
+            conditions.append(or_(_e.event_id.in_(stored), _e.session.in_(stored)))
         if self.status is not None:
-            conditions.append(is_(e.status, self.status))
+            conditions.append(is_(_e.status, self.status))
         if self.type is not None:
-            conditions.append(e.type == self.type)
+            conditions.append(_e.type == self.type)
         if has := self._of_deliveries():
-            conditions += [e.id.in_(select(d.entry_id).where(*has)), _NOT_FORGOTTEN]
+            conditions += [_e.id.in_(select(_d.entry_id).where(*has)), _NOT_FORGOTTEN]
         if self.since is not None:
-            conditions.append(e.received_at >= self.since)
+            conditions.append(_e.received_at >= self.since)
         if self.until is not None:
-            conditions.append(e.received_at < self.until)
+            conditions.append(_e.received_at < self.until)
         return conditions
 
     def _of_deliveries(self) -> list[Any]:
-        of_receiver = [] if self.receiver is None else [d.receiver == self.receiver]
-        return of_receiver + ([is_(d.status, *self.deliveries)] if self.deliveries else [])
+        of_receiver = [] if self.receiver is None else [_d.receiver == self.receiver]
+        return of_receiver + ([is_(_d.status, *self.deliveries)] if self.deliveries else [])
 
 
 def search(inbox: Inbox, query: Query, *, limit: int | None = None) -> list[Entry]:
@@ -74,7 +74,7 @@ def search(inbox: Inbox, query: Query, *, limit: int | None = None) -> list[Entr
     statement = (
         select(*DETAILS)
         .where(*query.conditions(inbox.blueprint))
-        .order_by(e.id.desc())
+        .order_by(_e.id.desc())
         .limit(limit)
     )
     return inbox.database.read(lambda c: [entry_of(row) for row in c.execute(statement)])
@@ -82,7 +82,7 @@ def search(inbox: Inbox, query: Query, *, limit: int | None = None) -> list[Entr
 
 def ids(inbox: Inbox, query: Query) -> list[int]:
     """The keys of the entries that are meant, the oldest first."""
-    statement = select(e.id).where(*query.conditions(inbox.blueprint)).order_by(e.id)
+    statement = select(_e.id).where(*query.conditions(inbox.blueprint)).order_by(_e.id)
     return inbox.database.read(lambda c: list(c.execute(statement).scalars()))
 
 
@@ -96,7 +96,7 @@ class Record(NamedTuple):
 def timeline(inbox: Inbox, name: str) -> list[Record]:
     """One entry by its event id, or all of a call or chat, in the order of arrival."""
     conditions = Query(names=[name]).conditions(inbox.blueprint)
-    found = select(*DETAILS, *BODY).where(*conditions).order_by(e.id)
+    found = select(*DETAILS, *BODY).where(*conditions).order_by(_e.id)
 
     def operation(connection: Connection) -> list[Record]:
         return [
@@ -120,17 +120,17 @@ class Stats:
 
 def stats(inbox: Inbox) -> Stats:
     """Count everything. Reads the whole table."""
-    mine = e.blueprint == inbox.blueprint
-    by_type = select(e.status, e.type, func.count()).where(mine).group_by(e.status, e.type)
+    mine = _e.blueprint == inbox.blueprint
+    by_type = select(_e.status, _e.type, func.count()).where(mine).group_by(_e.status, _e.type)
     by_status = (
-        select(d.status, func.count())
-        .join(entries, e.id == d.entry_id)
+        select(_d.status, func.count())
+        .join(entries, _e.id == _d.entry_id)
         .where(mine, _NOT_FORGOTTEN)
-        .group_by(d.status)
+        .group_by(_d.status)
     )
-    oldest = select(func.min(e.received_at)).where(mine, is_(e.status, EntryStatus.PENDING))
-    newest = select(func.max(e.received_at)).where(mine)
-    size = select(func.coalesce(func.sum(func.length(e.body)), 0)).where(mine)
+    oldest = select(func.min(_e.received_at)).where(mine, is_(_e.status, EntryStatus.PENDING))
+    newest = select(func.max(_e.received_at)).where(mine)
+    size = select(func.coalesce(func.sum(func.length(_e.body)), 0)).where(mine)
 
     def operation(connection: Connection) -> Stats:
         return Stats(
@@ -153,10 +153,10 @@ def waiting(
     """
     conditions = (of or Query()).conditions(inbox.blueprint)
     statement = (
-        select(d.signal, d.receiver, func.count())
-        .join(entries, e.id == d.entry_id)
-        .where(*conditions, _NOT_FORGOTTEN, is_(d.status, status))
-        .group_by(d.signal, d.receiver)
+        select(_d.signal, _d.receiver, func.count())
+        .join(entries, _e.id == _d.entry_id)
+        .where(*conditions, _NOT_FORGOTTEN, is_(_d.status, status))
+        .group_by(_d.signal, _d.receiver)
     )
     return inbox.database.read(
         lambda c: {(signal, receiver): n for signal, receiver, n in c.execute(statement)}
@@ -168,7 +168,7 @@ def forget(inbox: Inbox, session: str) -> int:
 
     Their digests stay, so that neither a repeat nor a backfill brings them back.
     """
-    mine = (e.blueprint == inbox.blueprint, e.session == storable(session))
+    mine = (_e.blueprint == inbox.blueprint, _e.session == storable(session))
 
     def operation(connection: Connection) -> int:
         emptied = connection.execute(
@@ -182,13 +182,13 @@ def forget(inbox: Inbox, session: str) -> int:
                 lease_token=null(),
                 lease_expires_at=null(),
             )
-            .returning(e.id)
+            .returning(_e.id)
         ).scalars()
         keys = list(emptied)
-        connection.execute(update(deliveries).where(d.entry_id.in_(keys)).values(error=null()))
+        connection.execute(update(deliveries).where(_d.entry_id.in_(keys)).values(error=null()))
         connection.execute(
             delete(deliveries).where(
-                d.entry_id.in_(keys), is_(d.status, DeliveryStatus.PENDING), d.once.is_(None)
+                _d.entry_id.in_(keys), is_(_d.status, DeliveryStatus.PENDING), _d.once.is_(None)
             )
         )
         return len(keys)
@@ -213,13 +213,16 @@ def prune(inbox: Inbox, age: timedelta) -> Iterator[int]:
 def prune_batch(inbox: Inbox, age: timedelta) -> int:
     """Delete one small batch, the oldest first; how many."""
     batch = (
-        select(e.id).where(*_prunable(inbox, age)).order_by(e.received_at).limit(_PRUNED_TOGETHER)
+        select(_e.id)
+        .where(*_prunable(inbox, age))
+        .order_by(_e.received_at)
+        .limit(_PRUNED_TOGETHER)
     )
 
     def operation(connection: Connection) -> int:
         keys = list(connection.execute(batch.with_for_update(skip_locked=True)).scalars())
-        connection.execute(delete(deliveries).where(d.entry_id.in_(keys)))
-        connection.execute(delete(entries).where(e.id.in_(keys)))
+        connection.execute(delete(deliveries).where(_d.entry_id.in_(keys)))
+        connection.execute(delete(entries).where(_e.id.in_(keys)))
         return len(keys)
 
     if not inbox.database.read(lambda connection: connection.execute(batch).first()):
@@ -229,9 +232,9 @@ def prune_batch(inbox: Inbox, age: timedelta) -> int:
 
 def _prunable(inbox: Inbox, age: timedelta) -> tuple[Any, ...]:
     return (
-        e.blueprint == inbox.blueprint,
-        is_(e.status, EntryStatus.DONE, EntryStatus.SUPERSEDED),
-        e.received_at < inbox.clock() - age,
+        _e.blueprint == inbox.blueprint,
+        is_(_e.status, EntryStatus.DONE, EntryStatus.SUPERSEDED),
+        _e.received_at < inbox.clock() - age,
     )
 
 

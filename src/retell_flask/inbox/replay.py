@@ -23,7 +23,7 @@ from .schema import deliveries, entries
 from .statements import BODY, DETAILS
 from .store import Inbox, entry_of, find_deliveries, insert_delivery
 
-e, d = entries.c, deliveries.c
+_e, _d = entries.c, deliveries.c
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def replay_entry(inbox: Inbox, entry_id: int, wanted: Replay) -> int:
         # A write first: where the engine is the host's, a read could not be upgraded.
         locked = connection.execute(
             update(entries)
-            .where(e.id == entry_id, e.body.is_not(None))
-            .values(revision=e.revision)
+            .where(_e.id == entry_id, _e.body.is_not(None))
+            .values(revision=_e.revision)
             .returning(*DETAILS, *BODY)
         ).one_or_none()
         if locked is None:
@@ -75,7 +75,7 @@ def _revive(connection: Connection, entry: Entry, now: datetime) -> int:
         return 0
     connection.execute(
         update(entries)
-        .where(e.id == entry.id)
+        .where(_e.id == entry.id)
         .values(
             type=storable(event.type),
             session=event.session_id and storable(event.session_id),
@@ -89,7 +89,7 @@ def _revive(connection: Connection, entry: Entry, now: datetime) -> int:
 def _make_pending(connection: Connection, entry_id: int, now: datetime) -> None:
     connection.execute(
         update(entries)
-        .where(e.id == entry_id)
+        .where(_e.id == entry_id)
         .values(status=EntryStatus.PENDING.value, next_attempt_at=now)
     )
 
@@ -118,17 +118,17 @@ def _reset_one(
         "attempts": 0,
         "next_attempt_at": now,
     }
-    statement = update(deliveries).where(d.id == delivery.id)
+    statement = update(deliveries).where(_d.id == delivery.id)
     if wanted.rename is not None:
-        taken = select(d.id).where(
-            d.entry_id == entry.id, d.signal == delivery.signal, d.receiver == wanted.rename
+        taken = select(_d.id).where(
+            _d.entry_id == entry.id, _d.signal == delivery.signal, _d.receiver == wanted.rename
         )
         if connection.execute(taken).first():
             return 0
         values["receiver"] = wanted.rename
-        if connection.execute(select(d.once).where(d.id == delivery.id)).scalar() is not None:
+        if connection.execute(select(_d.once).where(_d.id == delivery.id)).scalar() is not None:
             key = once_key(entry.blueprint, entry.session or "", delivery.signal, wanted.rename)
-            if connection.execute(select(d.id).where(d.once == key)).first():
+            if connection.execute(select(_d.id).where(_d.once == key)).first():
                 return 0
             values["once"] = key
     connection.execute(statement.values(**values))

@@ -29,6 +29,7 @@ from sqlalchemy import (
     inspect,
     select,
 )
+from sqlalchemy.types import TypeEngine
 
 from ..errors import InboxError
 from .entry import DeliveryStatus, EntryStatus
@@ -42,8 +43,8 @@ _MICROSECOND = timedelta(microseconds=1)
 class Moment(TypeDecorator[datetime]):
     """An aware datetime, kept as microseconds since 1970."""
 
-    impl = BigInteger
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = BigInteger
+    cache_ok: bool | None = True
 
     def process_bind_param(self, value: datetime | None, _: Dialect) -> int | None:
         return None if value is None else (value - _EPOCH) // _MICROSECOND
@@ -52,10 +53,10 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else _EPOCH + value * _MICROSECOND
 
 
-metadata = MetaData()
+metadata: MetaData = MetaData()
 _Id = BigInteger().with_variant(Integer, "sqlite")
 
-entries = Table(
+entries: Table = Table(
     "retell_event",
     metadata,
     Column("id", _Id, primary_key=True),  # the order of arrival
@@ -77,7 +78,7 @@ entries = Table(
     UniqueConstraint("blueprint", "event_id", name="retell_event_once"),
 )
 
-deliveries = Table(
+deliveries: Table = Table(
     "retell_delivery",
     metadata,
     Column("id", _Id, primary_key=True),
@@ -95,7 +96,9 @@ deliveries = Table(
     UniqueConstraint("entry_id", "signal", "receiver", name="retell_delivery_receiver"),
 )
 
-schema_version = Table("retell_schema", metadata, Column("version", Integer, nullable=False))
+schema_version: Table = Table(
+    "retell_schema", metadata, Column("version", Integer, nullable=False)
+)
 
 
 def _index(name: str, *columns: Any, where: Any = None, unique: bool = False) -> None:

@@ -98,7 +98,7 @@ class FileDatabase(Database):
         self.path = path
         self._synchronous = synchronous
         self._module = sqlite_module()
-        self.is_wal = is_safe_in_wal(self._module.sqlite_version_info)
+        self.is_wal: bool = is_safe_in_wal(self._module.sqlite_version_info)
         super().__init__(functools.partial(self._create_engine, begin="BEGIN IMMEDIATE"))
 
     def _forget_connections(self) -> None:

@@ -30,27 +30,27 @@ from sqlalchemy.dialects import postgresql, sqlite
 from .entry import SNAPSHOT, DeliveryStatus, EntryStatus, Stage
 from .schema import Moment, deliveries, entries, schema_version
 
-e, d = entries.c, deliveries.c
-other = entries.alias("other")
-o = other.c
+_e, _d = entries.c, deliveries.c
+_other = entries.alias("other")
+_o = _other.c
 
 _UNFINISHED = (EntryStatus.PENDING, EntryStatus.RUNNING)
 _MOST_SWEPT = 20
 
 DETAILS = (
-    e.id,
-    e.event_id,
-    e.blueprint,
-    e.type,
-    e.session,
-    e.received_at,
-    e.status,
-    e.next_attempt_at,
-    e.revision,
-    e.synthetic,
-    e.lease_expires_at,
+    _e.id,
+    _e.event_id,
+    _e.blueprint,
+    _e.type,
+    _e.session,
+    _e.received_at,
+    _e.status,
+    _e.next_attempt_at,
+    _e.revision,
+    _e.synthetic,
+    _e.lease_expires_at,
 )
-BODY = (e.compressed, e.body)
+BODY = (_e.compressed, _e.body)
 
 
 def literal(status: Enum) -> ColumnElement[str]:
@@ -85,8 +85,8 @@ def _insert_unless_there(table: Table, *unique: str) -> dict[str, Insert]:
 def _find_same() -> Select[Any]:
     """The entry of an event id, locked."""
     return (
-        select(*DETAILS, e.revises, *BODY)
-        .where(e.blueprint == bindparam("inbox"), e.event_id == bindparam("event_id"))
+        select(*DETAILS, _e.revises, *BODY)
+        .where(_e.blueprint == bindparam("inbox"), _e.event_id == bindparam("event_id"))
         .with_for_update()
     )
 
@@ -94,37 +94,37 @@ def _find_same() -> Select[Any]:
 def _supersede() -> Update:
     """Free the snapshots of a session that wait behind a newer one."""
     newer = exists().where(
-        o.blueprint == e.blueprint,
-        o.session == e.session,
-        o.type == e.type,
-        o.id > e.id,
-        ~is_(o.status, EntryStatus.INVALID),
+        _o.blueprint == _e.blueprint,
+        _o.session == _e.session,
+        _o.type == _e.type,
+        _o.id > _e.id,
+        ~is_(_o.status, EntryStatus.INVALID),
     )
     return (
         update(entries)
         .where(
-            e.blueprint == bindparam("inbox"),
-            e.session == bindparam("of_session"),
-            e.type == SNAPSHOT,
-            is_(e.status, EntryStatus.PENDING),
+            _e.blueprint == bindparam("inbox"),
+            _e.session == bindparam("of_session"),
+            _e.type == SNAPSHOT,
+            is_(_e.status, EntryStatus.PENDING),
             newer,
         )
         .values(status=EntryStatus.SUPERSEDED.value, compressed=False, body=null())
-        .returning(e.id)
+        .returning(_e.id)
     )
 
 
 def _is_anything_due() -> Select[bool, bool]:
     """Whether an entry is due, and whether a lease has run out."""
     pending = exists().where(
-        e.blueprint == bindparam("inbox"),
-        is_(e.status, EntryStatus.PENDING),
-        e.next_attempt_at <= at("now"),
+        _e.blueprint == bindparam("inbox"),
+        is_(_e.status, EntryStatus.PENDING),
+        _e.next_attempt_at <= at("now"),
     )
     expired = exists().where(
-        e.blueprint == bindparam("inbox"),
-        is_(e.status, EntryStatus.RUNNING),
-        e.lease_expires_at <= at("now"),
+        _e.blueprint == bindparam("inbox"),
+        is_(_e.status, EntryStatus.RUNNING),
+        _e.lease_expires_at <= at("now"),
     )
     return select(pending.label("pending"), expired.label("expired"))
 
@@ -132,19 +132,19 @@ def _is_anything_due() -> Select[bool, bool]:
 def _sweep() -> Update:
     """Make pending again what was leased by somebody who is gone."""
     expired = (
-        select(o.id)
+        select(_o.id)
         .where(
-            o.blueprint == bindparam("inbox"),
-            is_(o.status, EntryStatus.RUNNING),
-            o.lease_expires_at <= at("now"),
+            _o.blueprint == bindparam("inbox"),
+            is_(_o.status, EntryStatus.RUNNING),
+            _o.lease_expires_at <= at("now"),
         )
-        .order_by(o.lease_expires_at)
+        .order_by(_o.lease_expires_at)
         .limit(_MOST_SWEPT)
         .with_for_update(skip_locked=True)
     )
     return (
         update(entries)
-        .where(e.id.in_(expired))
+        .where(_e.id.in_(expired))
         .values(
             status=EntryStatus.PENDING.value,
             next_attempt_at=at("now"),
@@ -170,10 +170,10 @@ def _take_due() -> Update:
     """Lease the entry that is due the longest and has to wait for no other."""
     candidate = entries.alias("candidate")
     c = candidate.c
-    in_session = and_(o.blueprint == c.blueprint, o.session == c.session, o.id != c.id)
-    runs = exists().where(in_session, is_(o.status, EntryStatus.RUNNING))
-    earlier = exists().where(in_session, is_(o.status, *_UNFINISHED), _comes_before(o, c))
-    has_ended = exists().where(in_session, o.stage == Stage.ENDED.value)
+    in_session = and_(_o.blueprint == c.blueprint, _o.session == c.session, _o.id != c.id)
+    runs = exists().where(in_session, is_(_o.status, EntryStatus.RUNNING))
+    earlier = exists().where(in_session, is_(_o.status, *_UNFINISHED), _comes_before(_o, c))
+    has_ended = exists().where(in_session, _o.stage == Stage.ENDED.value)
     may_run = or_(
         c.session.is_(None),
         and_(
@@ -197,7 +197,7 @@ def _take_due() -> Update:
         .with_for_update(skip_locked=True, of=candidate)
         .scalar_subquery()
     )
-    return _take().where(e.id == first, is_(e.status, EntryStatus.PENDING))
+    return _take().where(_e.id == first, is_(_e.status, EntryStatus.PENDING))
 
 
 def _comes_before(one: Any, another: Any) -> ColumnElement[bool]:
@@ -218,18 +218,20 @@ def _comes_before(one: Any, another: Any) -> ColumnElement[bool]:
 def _take_entry() -> Update:
     """Lease one entry, whatever its turn, unless its session is running."""
     runs = exists().where(
-        o.blueprint == e.blueprint,
-        o.session == e.session,
-        is_(o.status, EntryStatus.RUNNING),
+        _o.blueprint == _e.blueprint,
+        _o.session == _e.session,
+        is_(_o.status, EntryStatus.RUNNING),
     )
-    return _take().where(e.id == bindparam("entry_id"), is_(e.status, EntryStatus.PENDING), ~runs)
+    return _take().where(
+        _e.id == bindparam("entry_id"), is_(_e.status, EntryStatus.PENDING), ~runs
+    )
 
 
 def _extend() -> Update:
     """Renew a lease that is still held."""
     return (
         update(entries)
-        .where(e.id == bindparam("entry_id"), e.lease_token == bindparam("token"))
+        .where(_e.id == bindparam("entry_id"), _e.lease_token == bindparam("token"))
         .values(lease_expires_at=at("expires"))
     )
 
@@ -238,9 +240,9 @@ def _begin() -> Update:
     """Count an attempt before it is made."""
     return (
         update(deliveries)
-        .where(d.id == bindparam("delivery_id"), is_(d.status, DeliveryStatus.PENDING))
-        .values(attempts=d.attempts + 1, started_at=at("now"), finished_at=null())
-        .returning(d.attempts)
+        .where(_d.id == bindparam("delivery_id"), is_(_d.status, DeliveryStatus.PENDING))
+        .values(attempts=_d.attempts + 1, started_at=at("now"), finished_at=null())
+        .returning(_d.attempts)
     )
 
 
@@ -248,7 +250,7 @@ def _record(*, pending_only: bool) -> Update:
     """Write how an attempt ended."""
     statement = (
         update(deliveries)
-        .where(d.id == bindparam("delivery_id"))
+        .where(_d.id == bindparam("delivery_id"))
         .values(
             status=bindparam("new_status"),
             error=bindparam("new_error"),
@@ -256,30 +258,30 @@ def _record(*, pending_only: bool) -> Update:
             finished_at=at("now"),
         )
     )
-    return statement.where(is_(d.status, DeliveryStatus.PENDING)) if pending_only else statement
+    return statement.where(is_(_d.status, DeliveryStatus.PENDING)) if pending_only else statement
 
 
 def _settle(*guards: ColumnElement[bool]) -> Update:
     """Give an entry the status that its deliveries add up to, and end its lease."""
 
     def one(status: DeliveryStatus) -> Any:
-        return exists().where(d.entry_id == e.id, is_(d.status, status))
+        return exists().where(_d.entry_id == _e.id, is_(_d.status, status))
 
     first_due = (
-        select(func.min(d.next_attempt_at))
-        .where(d.entry_id == e.id, is_(d.status, DeliveryStatus.PENDING))
+        select(func.min(_d.next_attempt_at))
+        .where(_d.entry_id == _e.id, is_(_d.status, DeliveryStatus.PENDING))
         .scalar_subquery()
     )
     return (
         update(entries)
-        .where(e.id == bindparam("entry_id"), *guards)
+        .where(_e.id == bindparam("entry_id"), *guards)
         .values(
             status=case(
                 (one(DeliveryStatus.PENDING), literal(EntryStatus.PENDING)),
                 (one(DeliveryStatus.DEAD), literal(EntryStatus.DEAD)),
                 else_=literal(EntryStatus.DONE),
             ),
-            next_attempt_at=func.coalesce(first_due, e.next_attempt_at),
+            next_attempt_at=func.coalesce(first_due, _e.next_attempt_at),
             lease_token=null(),
             lease_expires_at=null(),
         )
@@ -290,25 +292,25 @@ def _make_invalid() -> Update:
     """Keep an entry that this release cannot read."""
     return (
         update(entries)
-        .where(e.id == bindparam("entry_id"))
+        .where(_e.id == bindparam("entry_id"))
         .values(status=EntryStatus.INVALID.value, lease_token=null(), lease_expires_at=null())
     )
 
 
 def _find_deliveries() -> Select[Any]:
     """The deliveries of an entry, in order."""
-    columns = [column for column in d if column.name != "once"]
-    return select(*columns).where(d.entry_id == bindparam("entry_id")).order_by(d.position)
+    columns = [column for column in _d if column.name != "once"]
+    return select(*columns).where(_d.entry_id == bindparam("entry_id")).order_by(_d.position)
 
 
 def _count_revisions() -> Select[Any]:
     """How many later versions a first one has."""
     # The session is an index; of a first version without one there are no revisions.
-    same = (e.blueprint == o.blueprint, e.session == o.session)
+    same = (_e.blueprint == _o.blueprint, _e.session == _o.session)
     return (
         select(func.count())
-        .select_from(entries.join(other, and_(*same)))
-        .where(o.id == bindparam("first"), e.revises == o.id)
+        .select_from(entries.join(_other, and_(*same)))
+        .where(_o.id == bindparam("first"), _e.revises == _o.id)
     )
 
 
@@ -329,5 +331,5 @@ FIND_DELIVERIES = _find_deliveries()
 COUNT_REVISIONS = _count_revisions()
 RECORD = _record(pending_only=False)
 RECORD_PENDING = _record(pending_only=True)
-SETTLE_LEASE = _settle(e.lease_token == bindparam("token"))
-SETTLE_LEFT = _settle(is_(e.status, EntryStatus.PENDING, EntryStatus.DEAD))
+SETTLE_LEASE = _settle(_e.lease_token == bindparam("token"))
+SETTLE_LEFT = _settle(is_(_e.status, EntryStatus.PENDING, EntryStatus.DEAD))
