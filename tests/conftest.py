@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from weakref import ref
 
 import pytest
 from flask import Flask
 from hypothesis import HealthCheck, settings
 
 from retell_flask import Event, RetellBlueprint
+from retell_flask.signals import SIGNALS
 from support import Post, listening, make_app, make_post
 
 # Machines are slow at times, and that is no fault of what is tested.
@@ -24,6 +26,16 @@ settings.load_profile("here")
 def no_options_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("RETELL_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def nobody_stays_connected() -> Iterator[None]:
+    before = {signal: set(signal.receivers) for signal in SIGNALS.values()}
+    yield
+    for signal, known in before.items():
+        for key in set(signal.receivers) - known:
+            receiver = signal.receivers[key]
+            signal.disconnect(receiver() if isinstance(receiver, ref) else receiver)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from retell_flask import (
 )
 from retell_flask.delivery import Deliverer, Verdict, backoff
 from retell_flask.errors import InboxError
+from retell_flask.inbox.entry import Target
 from retell_flask.inbox.sqlite import MemoryDatabase
 from retell_flask.inbox.store import Inbox
 from retell_flask.invocation import Invoker
@@ -368,8 +369,6 @@ def test_one_entry_that_runs_elsewhere_is_busy(
     inbox.claim_entry(first, lambda event: [])  # ended at once
     assert deliverer.deliver_entry(first) is Verdict.FINISHED
     third = add("call_analyzed")
-    from retell_flask.inbox.entry import Target
-
     inbox.claim_entry(second, lambda event: [Target("call_ended", "slow")])
     assert deliverer.deliver_entry(second) is Verdict.BUSY
     assert deliverer.deliver_entry(third) is Verdict.BUSY
@@ -387,3 +386,97 @@ def test_attempts_share_what_was_parsed(
     assert first is second
     assert first.received_at == inbox.clock()
     assert first.raw == encode(sample("call_ended"))
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("not even that")
+
+
+@pytest.mark.parametrize("error", [Mute(), ValueError("x\0\ud800" * 10_000), Retry()])
+def test_an_exception_that_says_nothing_sensible_is_a_failure_like_others(
+    error: Exception,
+    retell: RetellBlueprint,
+    deliverer: Deliverer,
+    inbox: Inbox,
+    add: Callable[..., int],
+) -> None:
+    if isinstance(error, Retry):
+        error.after = "soon"  # type: ignore[assignment]
+
+    @retell.on("call_ended", name="odd")
+    def odd(sender: Any, **extra: Any) -> None:
+        raise error
+
+    retell.on("call_ended", name="next")(lambda _, **extra: None)
+    add()
+    assert deliverer.deliver_next()
+    found = rows(inbox.database, "retell_delivery")
+    assert [row["status"] for row in found] == ["pending", "done"]
+    assert len(found[0]["error"]) <= 1000
+
+
+def test_a_log_handler_that_fails_loses_no_result(
+    retell: RetellBlueprint,
+    deliverer: Deliverer,
+    inbox: Inbox,
+    add: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran: list[str] = []
+
+    def broken(*arguments: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("retell_flask.delivery.log_outcome", broken)
+    for name in ("a", "b"):
+        retell.on("call_ended", name=name)(lambda _, name=name, **extra: ran.append(name))
+    add()
+    for _ in range(2):
+        with pytest.raises(OSError, match="disk full"):
+            deliverer.deliver_next()
+    assert ran == ["a", "b"]
+    assert statuses(inbox) == ["done"]
+
+
+def test_a_slow_report_keeps_the_lease(
+    app: Flask, retell: RetellBlueprint, add: Callable[..., int], inbox: Inbox, clock: Clock
+) -> None:
+    held: list[int] = []
+    deliverer = Deliverer(Invoker(app, retell), inbox)
+    for _ in range(6):
+        add()
+        inbox.claim_due(lambda event: [Target("call_ended", "killer")])
+        clock.tick(60)
+
+    def report(sender: Any, **about: Any) -> None:
+        held.append(len(deliverer._keeper._claims))
+
+    with delivery_dead.connected_to(report):
+        run_all(deliverer)
+    assert held == [1]
+
+
+def test_whatever_delivers_prunes_by_the_way(
+    deliverer: Deliverer, inbox: Inbox, clock: Clock, add: Callable[..., int]
+) -> None:
+    add()
+    run_all(deliverer)
+    clock.tick(31 * 86_400)
+    deliverer._pruner._next = 0.0
+    assert deliverer.deliver_entry(add(call_id="another")) is Verdict.FINISHED
+    assert [row["session"] for row in rows(inbox.database)] == ["another"]
+
+
+def test_an_outcome_that_was_heard_before_is_not_unheard(
+    retell: RetellBlueprint,
+    deliverer: Deliverer,
+    add: Callable[..., int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    retell.on("agent_transfer")(lambda _, **extra: None)
+    add("transfer_started")
+    add("call_ended", disconnection_reason="call_transfer")
+    run_all(deliverer)
+    assert "Nobody listens" not in caplog.text

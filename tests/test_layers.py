@@ -12,7 +12,7 @@ import retell_flask
 ROOT = Path(retell_flask.__file__).parent
 # From the ground up; a module may import those below it and those in the same line.
 FLOORS = [
-    {"errors", "decoding", "models"},
+    {"errors", "decoding", "models", "forks"},
     {"values", "settings", "signatures", "events", "throttle", "inbox"},
     {"signals", "connections", "identity", "receiver"},
     {"invocation", "leases", "delivery"},

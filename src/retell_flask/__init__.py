@@ -6,6 +6,7 @@ from .blueprint import RetellBlueprint
 from .errors import (
     ConfigurationError,
     GiveUp,
+    InboxError,
     PayloadError,
     RetellError,
     Retry,
@@ -49,6 +50,7 @@ __all__ = [
     "ConfigurationError",
     "Event",
     "GiveUp",
+    "InboxError",
     "PayloadError",
     "RetellBlueprint",
     "RetellError",

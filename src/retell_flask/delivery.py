@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import Enum
 
@@ -24,10 +26,12 @@ from .inbox.entry import (
     once_key,
     storable,
 )
+from .inbox.maintenance import Pruner
 from .inbox.store import Inbox
-from .invocation import Invoker, Outcome, log_outcome, loggable
+from .invocation import Invoker, Outcome, log_outcome, loggable, text_of
 from .leases import LeaseKeeper
 from .signals import OUTCOMES, SIGNALS, delivery_dead, delivery_failed, signals_for
+from .throttle import Throttle, withheld_note
 
 _logger = logging.getLogger(__name__)
 _random = random.SystemRandom()  # processes that were forked must not draw alike
@@ -91,14 +95,22 @@ class Deliverer:
         self.stopping: threading.Event = threading.Event()
         self._invoker = invoker
         self._keeper = LeaseKeeper(inbox)
+        self._pruner = Pruner(inbox)
+        self._throttle = Throttle()
         self._types_without_receivers: set[str] = set()
 
-    def deliver_next(self) -> bool:
-        """Run what is due of one entry. False if none is. Raises ``InboxError``."""
+    def deliver_next(self, on_claim: Callable[[], None] = lambda: None) -> bool:
+        """Run what is due of one entry. False if none is. Raises ``InboxError``.
+
+        ``on_claim`` is called before the receivers are.
+        """
         claim = self.inbox.claim_due(self.targets)
         if claim is None:
+            self._pruner.prune_some()
             return False
+        on_claim()
         self._run(claim)
+        self._pruner.prune_some()
         return True
 
     def deliver_entry(self, entry_id: int) -> Verdict:
@@ -110,6 +122,7 @@ class Deliverer:
         failed = self._run(claim, INLINE_PATIENCE_SECONDS)
         if claim.lost:
             return Verdict.BUSY
+        self._pruner.prune_some()
         return Verdict.FAILED if failed else Verdict.FINISHED
 
     def targets(self, event: Event) -> list[Target]:
@@ -129,32 +142,40 @@ class Deliverer:
     def _run(self, claim: Claim, patience: float | None = None) -> bool:
         """Run the claim's deliveries one by one; whether one has to be tried again."""
         if claim.event is None:
-            _logger.error("%s cannot be read by this release: kept", claim.entry.event_id)
+            fault = type(claim.fault).__name__
+            _logger.error("%s cannot be read (%s): kept as invalid", claim.entry.event_id, fault)
             return False
-        for delivery in claim.exhausted:
-            self._bury(claim.event, delivery)
-        if claim.current is None and not claim.exhausted:
+        if claim.is_unheard:
             self._log_nobody_once(claim.event)
         failed = False
         with self._keeper.keeping(claim):
-            while claim.current is not None:
-                failed |= self._attempt(claim, claim.event, claim.current, patience)
+            try:
+                for delivery in claim.exhausted:
+                    self._bury(claim.event, delivery)
+                while claim.current is not None:
+                    failed |= self._attempt(claim, claim.event, claim.current, patience)
+            except BaseException:  # an interrupt, or a fault of ours: the rest is for later
+                self._give_back(claim)
+                raise
         return failed
+
+    def _give_back(self, claim: Claim) -> None:
+        if claim.current is not None:
+            with contextlib.suppress(InboxError):
+                self.inbox.release(claim)
 
     def _attempt(
         self, claim: Claim, event: Event, delivery: Delivery, patience: float | None
     ) -> bool:
         event = replace(event, attempt=delivery.attempts) if delivery.attempts > 1 else event
+        outcome = self._invoke(event, delivery)
         try:
-            outcome = self._invoke(event, delivery)
-        except BaseException:  # an interrupt: the rest is for later
-            self.inbox.release(claim)
-            raise
-        result = decide(outcome.error, delivery.attempts, self.inbox)
-        try:
-            log_outcome(outcome, event, _outlook(result, delivery, self.inbox))
+            result = decide(outcome.error, delivery.attempts, self.inbox)
+            # Before anything that could fail: a result that is lost makes the receiver run again.
             self._record(claim, result, patience)
-            _report(self._invoker, event, outcome, result)
+            log_outcome(outcome, event, _outlook(result, delivery, self.inbox))
+            if not claim.lost:
+                _report(self._invoker, event, outcome, result)
             return result.status is DeliveryStatus.PENDING
         finally:
             del outcome  # its traceback holds this frame
@@ -177,7 +198,10 @@ class Deliverer:
                 self.inbox.advance(claim, result, stop=self.stopping.is_set())
                 return
             except InboxError as error:
-                _logger.warning("%s A result waits to be recorded", error)
+                withheld = self._throttle.admit("record")
+                if withheld is not None:
+                    note = withheld_note(withheld)
+                    _logger.warning("%s A result waits to be recorded%s", error, note)
                 waited = time.monotonic() - began
                 if self.stopping.is_set() or (patience is not None and waited > patience):
                     claim.current = None
@@ -205,12 +229,12 @@ def decide(error: BaseException | None, attempts: int, inbox: Inbox) -> Result:
     text = _describe(error)
     if isinstance(error, GiveUp) or attempts >= inbox.settings.max_attempts:
         return Result(DeliveryStatus.DEAD, text)
-    after = error.after if isinstance(error, Retry) else None
+    after = error.after if isinstance(error, Retry) else None  # a host may have set it to anything
     return Result(DeliveryStatus.PENDING, text, inbox.clock() + _pause(after, attempts))
 
 
 def _pause(asked: timedelta | None, attempts: int) -> timedelta:
-    if asked is not None:
+    if isinstance(asked, timedelta):
         return max(timedelta(0), min(asked, _LONGEST_RETRY_ASKED))
     return backoff(attempts)
 
@@ -222,8 +246,8 @@ def backoff(attempts: int) -> timedelta:
 
 
 def _describe(error: BaseException) -> str:
-    text = str(error) if isinstance(error, GiveUp) else f"{type(error).__name__}: {error}"
-    return storable(text, _LONGEST_ERROR)
+    name = "" if isinstance(error, GiveUp) else f"{type(error).__name__}: "
+    return storable(name + text_of(error), _LONGEST_ERROR)
 
 
 def _outlook(result: Result, delivery: Delivery, inbox: Inbox) -> str:

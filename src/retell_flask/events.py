@@ -173,12 +173,13 @@ _values_beside = attrgetter(*_BESIDE_CALL)
 _ENVELOPE: Decoder[_Envelope] = Decoder(_Envelope)
 
 
-def parse_event(body: bytes, *, received_at: datetime | None = None) -> Event:
+def parse_event(body: bytes, *, received_at: datetime | None = None, quiet: bool = False) -> Event:
     """Read a webhook body.
 
-    ``received_at`` is an aware datetime, now by default. Raises ``PayloadError`` where
-    the body is not a JSON object with a string ``event``, or where a known event lacks
-    its subject: a call or chat with a non-empty string id, or an alert.
+    ``received_at`` is an aware datetime, now by default; ``quiet`` leaves out the log line
+    about fields of another type than documented. Raises ``PayloadError`` where the body is
+    not a JSON object with a string ``event``, or where a known event lacks its subject: a
+    call or chat with a non-empty string id, or an alert.
     """
     odd: list[str] = []
     envelope = _decode(body, odd)
@@ -188,7 +189,8 @@ def parse_event(body: bytes, *, received_at: datetime | None = None) -> Event:
         _lift_into_call(envelope, call)
     if chat is not None and _is_array(envelope.transcript_with_tool_calls):
         force_setattr(chat, "_transcript_with_tool_calls", envelope.transcript_with_tool_calls)
-    warn_of_odd(odd)
+    if not quiet:
+        warn_of_odd(odd)
     return event_class(
         id=event_id(dedupe_key(type_, session_id, body)),
         type=type_,

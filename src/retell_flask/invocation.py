@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 import time
 from asyncio import CancelledError
 from collections.abc import Awaitable
@@ -22,6 +23,12 @@ _logger = logging.getLogger(__name__)
 # A handler that exits, or awaits what was cancelled, has failed; it must not take the
 # server or its neighbours along.
 FAILURES = (Exception, SystemExit, CancelledError)
+
+
+def _is_failure(error: BaseException) -> bool:
+    """An interrupt goes to the main thread; elsewhere it is the handler's own, or a time-out's."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    return isinstance(error, FAILURES) or not in_main_thread
 
 
 class Outcome(NamedTuple):
@@ -59,7 +66,9 @@ class Invoker:
         error: BaseException | None = None
         try:
             self._call(receiver, {"event": event})
-        except FAILURES as raised:
+        except BaseException as raised:
+            if not _is_failure(raised):
+                raise
             error = raised
         try:
             return Outcome(signal, identity, error, time.perf_counter() - began)
@@ -106,7 +115,7 @@ def log_outcome(outcome: Outcome, event: Event, then: str = "") -> None:
         outcome.receiver,
         loggable(event.type) if is_own else f"{outcome.signal} ({loggable(event.type)})",
         loggable(event.session_id or event.id),
-        f": {loggable(str(error))}" if isinstance(error, GiveUp) else "",
+        f": {loggable(text_of(error))}" if isinstance(error, GiveUp) else "",
         then and f"; {then}",
         exc_info=error if with_traceback else None,
         extra={
@@ -127,6 +136,14 @@ _LOG_LINES: tuple[tuple[type, tuple[int, str, bool]], ...] = (
     (GiveUp, (logging.ERROR, "%s gave up on %s of %s%s%s", False)),
     (BaseException, (logging.ERROR, "%s failed on %s of %s%s%s", True)),
 )
+
+
+def text_of(error: BaseException) -> str:
+    """What a host's exception says; some cannot even say that."""
+    try:
+        return str(error)
+    except Exception:
+        return "(it has no text)"
 
 
 def loggable(text: str) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .errors import InboxError
+from .forks import bind_to_process
 from .inbox.entry import Claim
 from .inbox.store import Inbox
+from .throttle import Throttle
 
 _logger = logging.getLogger(__name__)
 
@@ -24,10 +25,12 @@ class LeaseKeeper:
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
         self._lease = inbox.settings.lease
-        self._start_anew()
+        self._throttle = Throttle()
+        self.begin_anew()
+        bind_to_process(self)
 
-    def _start_anew(self) -> None:
-        self._process = os.getpid()
+    def begin_anew(self) -> None:
+        """Forget the parent's claims and thread, after a fork."""
         self._claims: list[Claim] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -35,11 +38,9 @@ class LeaseKeeper:
     @contextmanager
     def keeping(self, claim: Claim) -> Iterator[None]:
         """Hold the lease of a claim."""
-        if self._process != os.getpid():
-            self._start_anew()
         with self._changed:
             self._claims.append(claim)
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._loop, name="retell-leases", daemon=True
                 )
@@ -59,10 +60,13 @@ class LeaseKeeper:
                     warned.clear()
                     self._changed.wait()
             time.sleep(self._lease.total_seconds() / 3)
-            self._renew()
-            for claim in self._long_runs() - warned:
-                warned.add(claim)
-                _warn_of_long_run(claim)
+            try:
+                self._renew()
+                for claim in self._long_runs() - warned:
+                    warned.add(claim)
+                    _warn_of_long_run(claim)
+            except Exception:  # a fault of ours, or of a host's clock or log handler
+                _logger.exception("Leases were not renewed")
 
     def _renew(self) -> None:
         """Until it succeeds: after an outage nobody takes a lease over before half of one."""
@@ -71,7 +75,8 @@ class LeaseKeeper:
                 self._inbox.extend(claims)
                 return
             except InboxError:
-                _logger.warning("The inbox does not answer: leases cannot be renewed")
+                if self._throttle.admit("renew") is not None:
+                    _logger.warning("The inbox does not answer: leases cannot be renewed")
                 time.sleep(min(1.0, self._lease.total_seconds() / 10))
 
     def _held(self) -> list[Claim]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from .errors import PayloadError, SignatureError
 from .events import INBOUND_TYPES, Event, parse_event
+from .inbox.entry import Receipt
 from .inbox.store import Inbox
 from .settings import Settings
 from .signatures import Scheme, Verified, read_header
@@ -65,14 +66,6 @@ _CONSUMED = (
     "before_request or middleware read it first (request.stream, get_data(cache=False), or "
     "request.form of a form)."
 )
-
-
-class Receipt(NamedTuple):
-    """An event that was received; where there is an inbox, it is committed there."""
-
-    event: Event
-    entry_id: int | None = None
-    duplicate: bool = False
 
 
 def receive(incoming: Incoming, settings: Settings, inbox: Inbox | None) -> Receipt:

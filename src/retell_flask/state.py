@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from .values import Place
 
 if TYPE_CHECKING:
     from .blueprint import RetellBlueprint
+
+_logger = logging.getLogger(__name__)
 
 
 class State:
@@ -47,7 +50,11 @@ class State:
 
     def start(self, *_: object, **__: object) -> None:
         """Called with each request: what works beside them starts with the first."""
-        self.dispatcher.start()
+        try:
+            self.dispatcher.start()
+        except Exception:  # it must not become the answer to whatever was requested
+            if self.throttle.admit("start") is not None:
+                _logger.exception("Deliveries cannot be started")
 
     @property
     def inbox(self) -> Inbox | None:

@@ -53,7 +53,8 @@ def inbox(app: Flask) -> Inbox:
 
 def alive(app: Flask) -> list[threading.Thread]:
     crew = dispatcher(app)._crew
-    return [thread for thread in crew._threads if thread.is_alive()] if crew else []
+    threads = crew._threads if crew else []
+    return [thread for thread in threads if thread is not None and thread.is_alive()]
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -65,6 +66,10 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
 
 def statuses(app: Flask) -> list[str]:
     return [row["status"] for row in rows(inbox(app).database)]
+
+
+def deliveries(app: Flask) -> list[dict[str, Any]]:
+    return rows(inbox(app).database, "retell_delivery")
 
 
 def test_an_event_is_answered_and_then_delivered(
@@ -198,6 +203,51 @@ def test_an_outage_is_waited_out(
     wait_until(lambda: statuses(app) == ["done"])
     assert "Deliveries stand still: gone" in caplog.text
     assert "A delivery was broken off" in caplog.text
+    assert len(alive(app)) == 2
+
+
+class TimeOut(BaseException):
+    """As those of gevent and eventlet are."""
+
+
+def test_no_exception_of_a_handler_ends_a_thread(
+    app: Flask, retell: RetellBlueprint, post: Post
+) -> None:
+    @retell.on("call_ended")
+    def times_out(sender: Any, event: Event, **extra: Any) -> None:
+        if event.attempt == 1:
+            raise TimeOut
+
+    for number in range(4):
+        post(call_payload("call_ended", call_id=f"call_{number}"))
+    wait_until(lambda: statuses(app) == ["pending"] * 4)
+    wait_until(
+        lambda: (
+            [row["attempts"] for row in rows(inbox(app).database, "retell_delivery")] == [1] * 4
+        )
+    )
+    assert len(alive(app)) == 2
+
+
+def test_threads_that_cannot_start_are_no_matter_of_the_request(
+    app: Flask,
+    retell: RetellBlueprint,
+    post: Post,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    retell.on("call_ended")(lambda _, **extra: None)
+    with monkeypatch.context() as patch:
+
+        def refuse(self: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patch.setattr(threading.Thread, "start", refuse)
+        assert post(call_payload("call_ended")).json == {"received": True}
+    assert "cannot be started" in caplog.text
+    assert alive(app) == []
+    assert app.test_client().get(PATH + "/health").status_code == 200
+    wait_until(lambda: statuses(app) == ["done"])
     assert len(alive(app)) == 2
 
 

@@ -26,7 +26,15 @@ from databases import Clock, make_inbox, open_kind, rows
 from retell_flask import Event, parse_event
 from retell_flask.inbox import maintenance
 from retell_flask.inbox.database import Database
-from retell_flask.inbox.entry import Claim, DeliveryStatus, Result, Stage, Target, stage_of
+from retell_flask.inbox.entry import (
+    SNAPSHOT,
+    Claim,
+    DeliveryStatus,
+    Result,
+    Stage,
+    Target,
+    stage_of,
+)
 from retell_flask.inbox.replay import Replay, replay_entry
 from retell_flask.testing import encode
 from support import call_payload
@@ -129,6 +137,8 @@ class Model:
         for entry in self.entries.values():
             if entry.status == "running" and entry.lease_ends and entry.lease_ends <= now:
                 entry.status, entry.due, entry.token, entry.lease_ends = "pending", now, None, None
+                if entry.type == SNAPSHOT:
+                    self.supersede(entry.session)
 
     def of_session(self, entry: ModelEntry) -> Iterator[ModelEntry]:
         return (
@@ -142,6 +152,8 @@ class Model:
             return False
         others = list(self.of_session(entry))
         if any(other.status == "running" for other in others):
+            return False
+        if any(o.status == "pending" and o.due <= now and o.turn < entry.turn for o in others):
             return False
         if entry.received_at <= now - WAIT:
             return True
@@ -215,7 +227,8 @@ class InboxMachine(RuleBasedStateMachine):
         self.model.entries[added.entry_id] = ModelEntry(
             added.entry_id, type_, session, now, now, place
         )
-        self.model.supersede(session)
+        if type_ == SNAPSHOT:
+            self.model.supersede(session)
 
     @rule(target=claims)
     def claim(self) -> object:
@@ -298,7 +311,9 @@ class InboxMachine(RuleBasedStateMachine):
         entry = self.model.entries[data.draw(st.sampled_from(sorted(self.model.entries)))]
         wanted = Replay(self.find_targets, done_too=done_too)
         count = replay_entry(self.inbox, entry.id, wanted)
-        if entry.status == "superseded":
+        newer = any(o.type == entry.type and o.id > entry.id for o in self.model.of_session(entry))
+        is_begun = bool(entry.deliveries) or entry.status != "pending"
+        if (entry.type == "transcript_updated" and newer) or not is_begun:
             assert count == 0
             return
         reset = [d for d in entry.deliveries.values() if d.status != "done" or done_too]
@@ -378,7 +393,8 @@ class InboxMachine(RuleBasedStateMachine):
         """The next delivery was begun, or the entry settled."""
         if claim.current is None:
             entry.settle()
-            self.model.supersede(entry.session)
+            if entry.type == SNAPSHOT:
+                self.model.supersede(entry.session)
             return
         record = entry.deliveries[claim.current.receiver]
         assert record.status == "pending", "none that is done is begun again"

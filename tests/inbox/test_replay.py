@@ -159,3 +159,18 @@ def test_an_event_that_this_release_cannot_read_is_not_replayed(inbox: Inbox) ->
     change = entries.update().values(body=b"[]", compressed=False)
     inbox.database.write(lambda connection: connection.execute(change))
     assert replay_entry(inbox, entry_id, Replay(find("new"), receiver="new")) == 0
+
+
+def test_what_was_not_begun_is_left_to_its_first_claim(inbox: Inbox) -> None:
+    body = encode(call_payload("call_ended"))
+    entry_id = inbox.add(parse_event(body, received_at=inbox.clock())).entry_id
+    assert replay_entry(inbox, entry_id, Replay(find("a", "b"), receiver="a")) == 0
+    assert run(inbox) == ["a", "b"]
+
+
+def test_a_snapshot_is_not_replayed_behind_a_newer_one(inbox: Inbox) -> None:
+    keys = [deliver(inbox, type_="transcript_updated", transcript=str(n)) for n in (1, 2)]
+    wanted = Replay(find("a", "b"), done_too=True)
+    assert [replay_entry(inbox, key, wanted) for key in keys] == [0, 2]
+    assert run(inbox) == ["a", "b"]
+    assert statuses(inbox) == ["done", "done"]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +229,65 @@ def test_a_directory_that_cannot_be_made_is_an_inbox_error(tmp_path: Path) -> No
     database = FileDatabase(tmp_path / "file" / "inbox.sqlite3")
     with pytest.raises(InboxError):
         scalar(database, "SELECT 1")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no database" * 100])
+def test_what_is_no_database_is_an_inbox_error(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "inbox.sqlite3"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    database = FileDatabase(path)
+    for write in (True, False):
+        if content == b"":
+            assert scalar(database, "SELECT 1", write=write) == 1
+        else:
+            with pytest.raises(InboxError):
+                scalar(database, "SELECT 1", write=write)
+    database.dispose()
+
+
+def test_a_lock_that_others_hold_is_an_outage_for_all_who_wait(
+    database: FileDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "PATIENCE_SECONDS", 0.4)
+    database = type(database)(database.path) if database.is_wal else fallback(database.path)
+    scalar(database, "CREATE TABLE t (n)", write=True)
+    errors: list[Exception] = []
+
+    def insert() -> None:
+        try:
+            scalar(database, "INSERT INTO t VALUES (1) RETURNING n", write=True)
+        except InboxError as error:
+            errors.append(error)
+
+    other = database._module.connect(database.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    threads = [threading.Thread(target=insert) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    waited = time.monotonic() - began
+    other.execute("ROLLBACK")
+    other.close()
+    assert len(errors) == 12
+    assert waited < 5  # and not twelve times the patience, one after the other
+    scalar(database, "INSERT INTO t VALUES (2) RETURNING n", write=True)
+    assert scalar(database, "SELECT group_concat(n) FROM t") == "2"
+    database.dispose()
+
+
+def test_the_log_is_not_cleared_while_somebody_reads_it(database: FileDatabase) -> None:
+    if not database.is_wal:
+        pytest.skip("a rollback journal is gone with each commit")
+    scalar(database, "CREATE TABLE t (n)", write=True)
+    with closing(database._module.connect(database.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM t").fetchall()
+        scalar(database, "INSERT INTO t VALUES (1) RETURNING n", write=True)
+        assert database.erase_traces() is False
+        reader.execute("COMMIT")
+    assert database.erase_traces() is True

@@ -288,6 +288,41 @@ def test_an_entry_that_this_release_cannot_read_is_kept(inbox: Inbox) -> None:
     assert states(inbox) == ["invalid"]
 
 
+def test_a_body_that_is_damaged_is_kept_and_in_nobodys_way(inbox: Inbox, clock: Clock) -> None:
+    damaged = add(inbox, transcript="x" * 5000)
+    change = entries.update().values(body=b"(\xb5/\xfd damaged", compressed=True)
+    inbox.database.write(lambda connection: connection.execute(change))
+    clock.tick(1)
+    add(inbox, call_id="call_2")
+    claimed = claim(inbox)
+    assert claimed is not None
+    assert (claimed.entry.id, claimed.current) == (damaged, None)
+    assert run(inbox) == ["a"]
+    assert states(inbox) == ["invalid", "done"]
+
+
+def test_a_search_for_receivers_that_fails_is_in_nobodys_way(inbox: Inbox) -> None:
+    add(inbox)
+    claimed = inbox.claim_due(lambda event: 1 / 0)  # type: ignore[arg-type,return-value]
+    assert claimed is not None
+    assert isinstance(claimed.fault, ZeroDivisionError)
+    assert states(inbox) == ["invalid"]
+
+
+def test_an_error_is_kept_when_fewer_attempts_are_allowed(
+    make: Callable[..., Inbox], clock: Clock
+) -> None:
+    inbox = make(MAX_ATTEMPTS=3)
+    add(inbox)
+    for _ in range(2):
+        run(inbox, result=Result(DeliveryStatus.PENDING, "why", inbox.clock()))
+    fewer = make(MAX_ATTEMPTS=2)
+    claimed = claim(fewer)
+    assert claimed is not None
+    assert [delivery.error for delivery in claimed.exhausted] == ["why"]
+    assert rows(inbox.database, "retell_delivery")[0]["error"] == "why"
+
+
 # Leases
 
 
@@ -426,6 +461,14 @@ def test_an_analysis_waits_for_the_end_of_its_call_and_no_longer_than_said(
     assert claimed_types(inbox) == ["call_analyzed"]
 
 
+def test_what_waited_while_nothing_ran_is_still_told_in_order(inbox: Inbox, clock: Clock) -> None:
+    for type_ in ("call_analyzed", "call_ended", "call_started"):
+        add(inbox, type_)
+        clock.tick(1)
+    clock.tick(3600)
+    assert claimed_types(inbox) == ["call_started", "call_ended", "call_analyzed"]
+
+
 def test_an_analysis_goes_on_as_soon_as_the_end_is_done(inbox: Inbox, clock: Clock) -> None:
     add(inbox, "call_analyzed")
     clock.tick(5)
@@ -536,6 +579,15 @@ def test_a_snapshot_that_waits_for_a_retry_is_superseded(inbox: Inbox) -> None:
     run(inbox, result=fail(inbox, 100))
     snapshot(inbox, 2)
     assert states(inbox) == ["superseded", "pending"]
+
+
+def test_a_snapshot_whose_process_died_is_superseded(inbox: Inbox, clock: Clock) -> None:
+    snapshot(inbox, 1)
+    assert claim(inbox) is not None
+    snapshot(inbox, 2)
+    clock.tick(60)
+    assert run(inbox) == ["a"]
+    assert states(inbox) == ["superseded", "done"]
 
 
 def test_a_repeat_of_a_superseded_snapshot_is_a_duplicate(inbox: Inbox) -> None:

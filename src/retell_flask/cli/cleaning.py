@@ -72,11 +72,15 @@ def forget(state: State, *, call_id: str, yes: bool) -> None:
     events = counted(count, "event")
     if not yes:
         click.confirm(f"Empty {events} of {plain(call_id)} for good?", abort=True)
-    emptied = maintenance.forget(inbox, call_id)
+    emptied, is_erased = maintenance.forget(inbox, call_id)
     say(f"Emptied {counted(emptied, 'event')} of {plain(call_id)}.", "")
-    say(paragraph(_LATER), paragraph(_traces(inbox.database)))
+    say(paragraph(_LATER), paragraph(_traces(inbox.database) if is_erased else _IN_THE_LOG))
 
 
+_IN_THE_LOG = (
+    "What they held is still in SQLite's log, which another process is reading: it goes with the "
+    "log's next turn, or run this again."
+)
 _LATER = "Other events of it that Retell sends from now on would be stored again."
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Protocol
 
-from ..events import Event
+from ..inbox.entry import Receipt
 
 
 class Answer(Enum):
@@ -15,17 +15,6 @@ class Answer(Enum):
     DUPLICATE = "duplicate"
     FAILED = "failed"
     BUSY = "busy"
-
-
-class Receipt(Protocol):
-    """An event that was received and, where there is an inbox, stored."""
-
-    @property
-    def event(self) -> Event: ...
-    @property
-    def entry_id(self) -> int | None: ...
-    @property
-    def duplicate(self) -> bool: ...
 
 
 class Dispatcher(Protocol):

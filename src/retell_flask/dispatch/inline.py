@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..delivery import Deliverer, Verdict, deliver_directly
+from ..inbox.entry import Receipt
 from ..invocation import Invoker
-from . import Answer, Receipt
+from . import Answer
 
 
 class Inline:
@@ -17,9 +18,7 @@ class Inline:
         """Nothing to begin."""
 
     def dispatch(self, receipt: Receipt) -> Answer:
-        if receipt.entry_id is None:
-            raise ValueError("Without an inbox: Direct")
-        verdict = self._deliverer.deliver_entry(receipt.entry_id)
+        verdict = self._deliverer.deliver_entry(receipt.entry_id or 0)
         if verdict is Verdict.FINISHED:
             return Answer.DUPLICATE if receipt.duplicate else Answer.RECEIVED
         return Answer.FAILED if verdict is Verdict.FAILED else Answer.BUSY

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import random
 import threading
 import time
 import weakref
-from typing import Any
 
 from ..delivery import Deliverer
 from ..errors import InboxError
-from ..inbox.maintenance import Pruner
-from . import Answer, Receipt
+from ..forks import bind_to_process
+from ..inbox.entry import Receipt
+from ..throttle import Throttle, withheld_note
+from . import Answer
 
 _logger = logging.getLogger(__name__)
 _random = random.SystemRandom()  # processes that were forked must not draw alike
@@ -30,16 +32,22 @@ class Threads:
     def __init__(self, deliverer: Deliverer, workers: int) -> None:
         self._deliverer = deliverer
         self._workers = workers
+        self.begin_anew()
+        bind_to_process(self)
+
+    def begin_anew(self) -> None:
+        """Forget the parent's threads, after a fork."""
         self._crew: _Crew | None = None
         self._starting = threading.Lock()
 
     def start(self) -> None:
         """Start this process's threads, unless they run."""
         crew = self._crew
-        if (crew is None or crew.process != os.getpid()) and self._workers:
+        if self._workers and (crew is None or crew.is_short()):
             with self._starting:
-                if self._crew is None or self._crew.process != os.getpid():
+                if self._crew is None:
                     self._crew = _Crew(self._deliverer, self._workers)
+                self._crew.fill()
 
     def dispatch(self, receipt: Receipt) -> Answer:
         """Wake a thread; it finds the entry in the inbox."""
@@ -58,20 +66,35 @@ class _Crew:
     """The threads of one process."""
 
     def __init__(self, deliverer: Deliverer, workers: int) -> None:
-        self.process = os.getpid()
         self._deliverer = deliverer
-        self._deliverer.stopping = threading.Event()
-        self._pruner = Pruner(deliverer.inbox)
+        self._stopping = deliverer.stopping = threading.Event()
+        self._throttle = Throttle()
         self._changed = threading.Condition()
         self._wake_ups = workers  # what an earlier process left is looked for at once
         self._next_poll = 0.0
-        self._threads = [
-            threading.Thread(target=self._work, name=f"retell-worker-{number}", daemon=True)
-            for number in range(1, workers + 1)
-        ]
+        self._threads: list[threading.Thread | None] = [None] * workers
+        self._process = os.getpid()
         atexit.register(_stop_at_exit, weakref.ref(self))
-        for thread in self._threads:
-            thread.start()
+
+    def is_short(self) -> bool:
+        """Whether a thread is missing that should be there."""
+        return not self._stopping.is_set() and not all(
+            thread is not None and thread.is_alive() for thread in self._threads
+        )
+
+    def fill(self) -> None:
+        """Start the threads that are missing. Where that cannot be, the next request tries."""
+        for number, thread in enumerate(self._threads):
+            if thread is None or not thread.is_alive():
+                started = threading.Thread(
+                    target=self._work, name=f"retell-worker-{number + 1}", daemon=True
+                )
+                try:
+                    started.start()
+                except RuntimeError:
+                    self._log_throttled("start", "A thread for deliveries cannot be started")
+                    return
+                self._threads[number] = started
 
     def wake(self) -> None:
         """Something may be due."""
@@ -80,36 +103,46 @@ class _Crew:
             self._changed.notify()
 
     def stop(self, seconds: float) -> bool:
-        self._deliverer.stopping.set()
+        """``Threads.stop`` for these."""
+        self._stopping.set()
         with self._changed:
             self._changed.notify_all()
         deadline = time.monotonic() + seconds
-        for thread in self._threads:
+        running = [thread for thread in self._threads if thread is not None]
+        for thread in running:
             thread.join(max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        return not any(thread.is_alive() for thread in running)
+
+    def stop_in(self, process: int) -> None:
+        """Drain, in the process that the threads are in."""
+        if self._process == process:
+            self.stop(_DRAIN_SECONDS)
 
     def _work(self) -> None:
-        stopping = self._deliverer.stopping
-        while not stopping.is_set():
+        while not self._stopping.is_set():
             try:
-                if self._deliverer.deliver_next():
-                    self.wake()  # where one was due another may be
-                else:
-                    self._pruner.prune_some()
+                # Where one is due another may be: the next thread looks while this one runs.
+                if not self._deliverer.deliver_next(on_claim=self.wake):
                     self._rest()
             except InboxError as error:
-                if not stopping.is_set():
-                    _logger.error("Deliveries stand still: %s", error)
-                    stopping.wait(_OUTAGE_PAUSE_SECONDS)
-            except Exception:
+                if not self._stopping.is_set():
+                    self._log_throttled("outage", "Deliveries stand still: %s", error)
+                    self._stopping.wait(_OUTAGE_PAUSE_SECONDS)
+            except BaseException:
                 # A fault of ours, or of a host's clock or log handler: the thread lives on.
-                _logger.exception("A delivery was broken off")
-                stopping.wait(_OUTAGE_PAUSE_SECONDS)
+                with contextlib.suppress(Exception):
+                    _logger.exception("A delivery was broken off")
+                self._stopping.wait(_OUTAGE_PAUSE_SECONDS)
+
+    def _log_throttled(self, kind: str, message: str, *values: object) -> None:
+        withheld = self._throttle.admit(kind)
+        if withheld is not None:
+            _logger.error(f"{message}%s", *values, withheld_note(withheld))  # noqa: G004
 
     def _rest(self) -> None:
         """Until somebody wakes us, or it is our turn to look what others left."""
         with self._changed:
-            while not self._wake_ups and not self._deliverer.stopping.is_set():
+            while not self._wake_ups and not self._stopping.is_set():
                 now = time.monotonic()
                 if now >= self._next_poll:
                     self._next_poll = now + _POLL_SECONDS * _random.uniform(0.8, 1.2)
@@ -118,7 +151,7 @@ class _Crew:
             self._wake_ups = max(0, self._wake_ups - 1)
 
 
-def _stop_at_exit(reference: weakref.ref[Any]) -> None:
+def _stop_at_exit(reference: weakref.ref[_Crew]) -> None:
     crew = reference()
-    if crew is not None and crew.process == os.getpid():
-        crew.stop(_DRAIN_SECONDS)
+    if crew is not None:
+        crew.stop_in(os.getpid())

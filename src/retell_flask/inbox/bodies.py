@@ -6,9 +6,9 @@ import sys
 import threading
 
 if sys.version_info >= (3, 14):
-    from compression.zstd import ZstdCompressor, decompress
+    from compression.zstd import ZstdCompressor, ZstdError, decompress
 else:
-    from backports.zstd import ZstdCompressor, decompress
+    from backports.zstd import ZstdCompressor, ZstdError, decompress
 
 _SMALLEST = 256
 _LEVEL = 1  # 3 takes twice the time for a tenth fewer bytes
@@ -34,5 +34,10 @@ def pack(body: bytes) -> tuple[bool, bytes]:
 
 
 def unpack(compressed: bool, stored: bytes | None) -> bytes | None:
-    """The exact bytes; None where they were freed."""
-    return decompress(stored) if compressed and stored is not None else stored
+    """The exact bytes; None where they were freed, or are damaged."""
+    if not compressed or stored is None:
+        return stored
+    try:
+        return decompress(stored)
+    except ZstdError:
+        return None

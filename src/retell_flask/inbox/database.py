@@ -5,20 +5,19 @@ What fails is an ``InboxError``, without a statement's parameters, which hold pa
 
 from __future__ import annotations
 
-import functools
-import os
 import threading
-import weakref
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ..errors import InboxError
+from ..forks import bind_to_process
 from . import schema
 
 T = TypeVar("T")
@@ -35,15 +34,23 @@ class Database:
     ``engine`` is called in each process at its first use.
     """
 
+    # What is an outage. Everything else is a fault of ours, and passes.
+    faults: tuple[type[Exception], ...] = (DBAPIError, PoolTimeoutError, OSError)
+
     def __init__(self, engine: Callable[[], Engine]) -> None:
         self._make_engine = engine
-        self._forget_connections()
-        _databases.add(self)
+        self._of_the_parent: list[Any] = []
+        self.begin_anew()
+        bind_to_process(self)
 
-    def _forget_connections(self) -> None:
+    def begin_anew(self) -> None:
+        """Forget connections and locks, which belong to the parent after a fork."""
+        # What nobody frees, nobody closes.
+        self._of_the_parent.append(vars(self).get("_engine"))
         self._engine: Engine | None = None
         self._is_prepared = False
         self._preparing = threading.RLock()
+        self._failure: tuple[float, InboxError] | None = None
 
     @property
     def dialect(self) -> str:
@@ -59,7 +66,7 @@ class Database:
 
     def read(self, operation: Operation[T]) -> T:
         """Run a read. Raises ``InboxError``."""
-        with _as_inbox_error():
+        with self._as_inbox_error():
             self._prepare()
             return self._read(operation)
 
@@ -69,7 +76,7 @@ class Database:
         ``operation`` may run in another thread, together with other operations, and once
         more if one of those fails.
         """
-        with _as_inbox_error():
+        with self._as_inbox_error():
             self._prepare()
             return self._write(operation)
 
@@ -81,8 +88,9 @@ class Database:
         with self.engine.begin() as connection:
             return operation(connection)
 
-    def erase_traces(self) -> None:
-        """See to it that nothing of what was deleted is left in the files, as far as we can."""
+    def erase_traces(self) -> bool:
+        """Clear the files of what was deleted, as far as we can; whether it worked."""
+        return True
 
     def dispose(self) -> None:
         """Close all connections."""
@@ -91,79 +99,81 @@ class Database:
 
     def init(self) -> bool:
         """Make the tables. False if they were there in this version. Raises ``InboxError``."""
-        with _as_inbox_error():
-            return self._init()
-
-    def _init(self) -> bool:
-        with self.engine.begin() as connection:
-            found = schema.find_version(connection)
-            if found is None:
-                schema.create(connection)
-            else:
-                schema.check_version(found)
-        return found is None
+        with self._as_inbox_error():
+            return self._make_tables()
 
     def _prepare(self) -> None:
-        if not self._is_prepared:
-            with self._preparing:
+        if self._is_prepared:
+            return
+        began = time.monotonic()
+        if not self._preparing.acquire(timeout=PATIENCE_SECONDS):
+            raise InboxError("The inbox did not answer in time.")
+        try:
+            if self._failure is not None and self._failure[0] > began:
+                raise self._failure[1]  # it failed while we waited: we need not wait once more
+            if not self._is_prepared:
                 self._find_tables()
                 self._is_prepared = True
+        except Exception as error:
+            self._failure = time.monotonic(), self._inbox_error(error)
+            raise
+        finally:
+            self._preparing.release()
 
-    def _find_tables(self) -> object:
-        """Make them, where that is allowed, or raise ``InboxError``."""
+    def _find_tables(self) -> None:
+        """Raise ``InboxError`` unless they are there in this version."""
+        if self.dialect == "sqlite":
+            self._make_tables()
+            return
         with self.engine.connect() as connection:
             found = schema.find_version(connection)
         if found is None:
             raise InboxError("The inbox has no tables yet. Make them by: flask retell init-db")
         schema.check_version(found)
-        return None
+
+    def _make_tables(self) -> bool:
+        with self.engine.begin() as connection:
+            return schema.ensure(connection)
+
+    @contextmanager
+    def _as_inbox_error(self) -> Iterator[None]:
+        try:
+            yield
+        except self.faults as error:
+            raise self._inbox_error(error) from None
+
+    def _inbox_error(self, error: Exception) -> InboxError:
+        return InboxError(str(error) if isinstance(error, InboxError) else describe(error))
 
 
 def connect_to_server(url: URL) -> Database:
     """A PostgreSQL server."""
     # A stale connection, after the server was restarted, is found and replaced. Nobody waits
-    # for a server that does not answer longer than Retell would for us.
+    # for a server that does not answer, or for a lock, longer than Retell would for us.
     defaults = {"connect_timeout": "5", "tcp_user_timeout": "8000"}
     url = url.set(query={**defaults, **url.query})
-    return Database(
-        functools.partial(
-            create_engine,
-            url,
-            pool_pre_ping=True,
-            pool_timeout=PATIENCE_SECONDS,
-            hide_parameters=True,
+
+    def make_engine() -> Engine:
+        engine = create_engine(
+            url, pool_pre_ping=True, pool_timeout=PATIENCE_SECONDS, hide_parameters=True
         )
-    )
+        event.listen(engine, "connect", _limit_waiting)
+        return engine
+
+    return Database(make_engine)
 
 
-@contextmanager
-def _as_inbox_error() -> Iterator[None]:
-    try:
-        yield
-    except InboxError:
-        raise
-    except (DBAPIError, PoolTimeoutError, OSError) as error:
-        raise InboxError(_describe(error)) from None
+def _limit_waiting(connection: Any, _: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = {PATIENCE_SECONDS * 500:.0f}")  # ms
+        cursor.execute("SET statement_timeout = 60000")
+    connection.commit()
 
 
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
+    """An outage in a line, without a statement or its parameters."""
     if isinstance(error, PoolTimeoutError):
         return f"All connections to the inbox were in use for {PATIENCE_SECONDS:.0f} s."
     original = error.orig if isinstance(error, DBAPIError) else error
     first_line = str(original).strip().partition("\n")[0]
     return f"The inbox does not answer: {type(original).__name__}: {first_line}"
-
-
-_databases: weakref.WeakSet[Database] = weakref.WeakSet()
-_of_the_parent: list[Any] = []
-
-
-def _after_fork() -> None:
-    """Connections and locks belong to the parent; the child begins anew."""
-    for database in list(_databases):
-        _of_the_parent.append(vars(database).copy())  # what nobody frees, nobody closes
-        database._forget_connections()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

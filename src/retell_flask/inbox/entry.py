@@ -86,7 +86,8 @@ class Entry:
 
     def event(self) -> Event:
         """Parse the body. Raises ``PayloadError`` where this version cannot."""
-        event = parse_event(self.body or b"", received_at=self.received_at)
+        # What is odd in it was said when it came in.
+        event = parse_event(self.body or b"", received_at=self.received_at, quiet=True)
         return replace(event, id=self.event_id, revision=self.revision, synthetic=self.synthetic)
 
 
@@ -118,8 +119,16 @@ class Target(NamedTuple):
 FindTargets = Callable[[Event], Sequence[Target]]
 
 
+class Receipt(NamedTuple):
+    """An event that was received; where there is an inbox, it is committed there."""
+
+    event: Event
+    entry_id: int | None = None
+    duplicate: bool = False
+
+
 class Added(NamedTuple):
-    """What became of a receipt."""
+    """What became of a receipt in the inbox."""
 
     entry_id: int
     duplicate: bool
@@ -139,6 +148,8 @@ class Claim:
 
     ``current`` was begun, ``waiting`` follow, ``exhausted`` were found dead: each of their
     attempts ended with the process. ``lost`` says that somebody else may run it now.
+    ``event`` is None where the body could not be read, and ``fault`` says why;
+    ``is_unheard`` where nobody listens to it.
     """
 
     entry: Entry
@@ -149,6 +160,8 @@ class Claim:
     waiting: list[Delivery] = field(default_factory=list)
     exhausted: list[Delivery] = field(default_factory=list)
     lost: bool = False
+    is_unheard: bool = False
+    fault: Exception | None = None
 
 
 def once_key(blueprint: str, session: str, signal: str, receiver: str) -> bytes:

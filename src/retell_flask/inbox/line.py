@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from ..errors import InboxError
 
@@ -17,6 +19,8 @@ T = TypeVar("T")
 Commit = Callable[[list[Callable[[Connection], Any]], float], list[Any]]
 
 _MOST_TOGETHER = 100
+# Whatever the operation: trying each alone would only take longer.
+_OUTAGES = (OperationalError, InboxError, OSError)
 
 
 class Ticket(Generic[T]):
@@ -59,10 +63,7 @@ class Line:
         self.join(ticket)
         deadline = time.monotonic() + patience
         if not self.turn.acquire(timeout=patience):
-            ticket.is_abandoned = True
-            if not ticket.is_settled:
-                raise InboxError(f"The inbox was busy for {patience:.0f} s.")
-            return ticket.result()
+            self._leave(ticket, patience)
         try:
             while not ticket.is_settled:
                 self._serve(deadline)
@@ -72,6 +73,14 @@ class Line:
         finally:
             self.turn.release()
         return ticket.result()
+
+    def _leave(self, ticket: Ticket[Any], patience: float) -> None:
+        """What nobody has taken up is withdrawn; what is being committed is waited for."""
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(ticket)
+            raise InboxError(f"The inbox was busy for {patience:.0f} s.")
+        if not self.turn.acquire(timeout=patience):
+            raise InboxError("A commit does not end.")
 
     def _serve(self, deadline: float) -> None:
         together: list[Ticket[Any]] = []
@@ -89,12 +98,13 @@ class Line:
         try:
             results = self._commit([ticket.operation for ticket in tickets], deadline)
         except Exception as error:
-            if len(tickets) == 1:
-                tickets[0].settle(None, error)
+            if len(tickets) > 1 and not isinstance(error, _OUTAGES):
+                # One of them is to blame: each for itself.
+                for ticket in tickets:
+                    self._settle([ticket], deadline)
                 return
-            # One of them may be to blame: each for itself.
             for ticket in tickets:
-                self._settle([ticket], deadline)
+                ticket.settle(None, error)
         else:
             for ticket, result in zip(tickets, results, strict=True):
                 ticket.settle(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from . import sqlite
 from .database import Database, connect_to_server
 from .statements import DIALECTS
 
+_logger = logging.getLogger(__name__)
+
 EngineSource = Engine | Callable[[], Engine]
 
 
@@ -26,6 +29,11 @@ def open_database(settings: Settings, instance_path: str, *, testing: bool) -> D
     if isinstance(url, URL) and url.get_backend_name() != "sqlite":
         return connect_to_server(url)
     if is_in_memory(url) or (url is Place.INSTANCE and testing):
+        if not testing:
+            _logger.warning(
+                "The inbox is in memory: it ends with this process, and other processes have "
+                "inboxes of their own"
+            )
         return sqlite.MemoryDatabase()
     return sqlite.FileDatabase(sqlite_path(url, instance_path), settings.sqlite_synchronous)
 
@@ -37,8 +45,11 @@ def use_engine(engine: EngineSource) -> Database:
         try:
             found = engine() if callable(engine) else engine
             check_engine(found)
-        except Exception as error:
-            raise InboxError(f"The blueprint's engine: {error}") from error
+        except ConfigurationError as error:
+            raise InboxError(str(error)) from None
+        except Exception as error:  # whose text may hold a password
+            name = type(error).__name__
+            raise InboxError(f"The blueprint's engine is not to be had: {name}") from None
         return found
 
     return Database(find)
@@ -57,6 +68,16 @@ def check_engine(engine: object) -> None:
         raise ConfigurationError(
             f"RetellBlueprint's engine is for {engine.dialect.name}, and an inbox can be in "
             "SQLite or PostgreSQL."
+        )
+    if engine.dialect.name == "sqlite":
+        _check_version(getattr(engine.dialect, "dbapi", None) or sqlite.sqlite_module())
+
+
+def _check_version(module: Any) -> None:
+    if module.sqlite_version_info < sqlite.OLDEST:
+        raise ConfigurationError(
+            f"SQLite {module.sqlite_version} is too old for an inbox. "
+            "pip install 'retell-flask[sqlite]' brings a newer one."
         )
 
 
@@ -78,12 +99,7 @@ def check_sqlite(
     url = settings.inbox_url
     if url is Place.NONE or (isinstance(url, URL) and url.get_backend_name() != "sqlite"):
         return
-    module = sqlite.sqlite_module()
-    if module.sqlite_version_info < sqlite.OLDEST:
-        raise ConfigurationError(
-            f"SQLite {module.sqlite_version} is too old for an inbox. "
-            "pip install 'retell-flask[sqlite]' brings a newer one."
-        )
+    _check_version(sqlite.sqlite_module())
     if is_in_memory(url):
         return
     path = sqlite_path(url, instance_path).resolve()

@@ -25,7 +25,8 @@ from .store import Inbox, entry_of, find_deliveries
 
 _e, _d = entries.c, deliveries.c
 
-_NOT_FORGOTTEN = ~is_(_e.status, EntryStatus.FORGOTTEN)  # its deliveries are never run again
+# What is left of the others' deliveries is never run again.
+_CAN_RUN = ~is_(_e.status, EntryStatus.FORGOTTEN, EntryStatus.SUPERSEDED)
 _PRUNED_TOGETHER = 100
 _PRUNE_PAUSE_SECONDS = 600.0
 
@@ -57,7 +58,7 @@ class Query:
         if self.type is not None:
             conditions.append(_e.type == self.type)
         if has := self._of_deliveries():
-            conditions += [_e.id.in_(select(_d.entry_id).where(*has)), _NOT_FORGOTTEN]
+            conditions += [_e.id.in_(select(_d.entry_id).where(*has)), _CAN_RUN]
         if self.since is not None:
             conditions.append(_e.received_at >= self.since)
         if self.until is not None:
@@ -125,7 +126,7 @@ def stats(inbox: Inbox) -> Stats:
     by_status = (
         select(_d.status, func.count())
         .join(entries, _e.id == _d.entry_id)
-        .where(mine, _NOT_FORGOTTEN)
+        .where(mine, _CAN_RUN)
         .group_by(_d.status)
     )
     oldest = select(func.min(_e.received_at)).where(mine, is_(_e.status, EntryStatus.PENDING))
@@ -155,7 +156,7 @@ def waiting(
     statement = (
         select(_d.signal, _d.receiver, func.count())
         .join(entries, _e.id == _d.entry_id)
-        .where(*conditions, _NOT_FORGOTTEN, is_(_d.status, status))
+        .where(*conditions, _CAN_RUN, is_(_d.status, status))
         .group_by(_d.signal, _d.receiver)
     )
     return inbox.database.read(
@@ -163,8 +164,15 @@ def waiting(
     )
 
 
-def forget(inbox: Inbox, session: str) -> int:
-    """Empty all entries of a call or chat for good; how many.
+class Forgotten(NamedTuple):
+    """How many entries were emptied, and whether the files were cleared of them, too."""
+
+    entries: int
+    is_erased: bool
+
+
+def forget(inbox: Inbox, session: str) -> Forgotten:
+    """Empty all entries of a call or chat for good.
 
     Their digests stay, so that neither a repeat nor a backfill brings them back.
     """
@@ -194,8 +202,7 @@ def forget(inbox: Inbox, session: str) -> int:
         return len(keys)
 
     count = inbox.database.write(operation)
-    inbox.database.erase_traces()
-    return count
+    return Forgotten(count, inbox.database.erase_traces())
 
 
 def prunable(inbox: Inbox, age: timedelta) -> int:
@@ -244,8 +251,7 @@ class Pruner:
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
         self._pruning = threading.Lock()
-        # Not all processes at once, and none in its first minute.
-        self._next = time.monotonic() + random.SystemRandom().uniform(60, _PRUNE_PAUSE_SECONDS)
+        self._next = time.monotonic() + random.SystemRandom().uniform(0, 60)  # not all at once
 
     def prune_some(self) -> None:
         """Delete a batch, if it is time. Raises ``InboxError``."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete
 
+from ..errors import InboxError
 from ..events import Event, invalid_id, revision_id
 from . import statements
 from .bodies import pack, unpack
@@ -85,7 +86,10 @@ def insert_again(connection: Connection, values: Values, event: Event) -> Added:
 
 def _find(connection: Connection, values: Values) -> Any:
     names = {"inbox": values["blueprint"], "event_id": values["event_id"]}
-    return connection.execute(statements.FIND_SAME, names).one()
+    found = connection.execute(statements.FIND_SAME, names).first()
+    if found is None:
+        raise InboxError("The entry of a repeat was pruned at this moment.")
+    return found
 
 
 def supersede(connection: Connection, blueprint: str, session: str) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select, update
 
 from ..errors import PayloadError
 from .entry import (
+    SNAPSHOT,
     Delivery,
     DeliveryStatus,
     Entry,
@@ -41,10 +42,11 @@ class Replay:
 
 
 def replay_entry(inbox: Inbox, entry_id: int, wanted: Replay) -> int:
-    """Make deliveries of an entry pending, with attempts 0. How many; 0 for a freed body.
+    """Make deliveries of an entry pending, with attempts 0. How many.
 
-    A pending one is made due at once. An invalid entry is read again, and counts as one if
-    it is an event by now.
+    0 for a body that was freed, and for a snapshot behind which there is a newer one. A
+    pending one is made due at once. An invalid entry is read again, and counts as one if it
+    is an event by now.
     """
 
     def operation(connection: Connection) -> int:
@@ -55,7 +57,7 @@ def replay_entry(inbox: Inbox, entry_id: int, wanted: Replay) -> int:
             .values(revision=_e.revision)
             .returning(*DETAILS, *BODY)
         ).one_or_none()
-        if locked is None:
+        if locked is None or _has_newer_snapshot(connection, inbox, locked):
             return 0
         entry = entry_of(locked)
         if entry.status is EntryStatus.INVALID:
@@ -66,6 +68,19 @@ def replay_entry(inbox: Inbox, entry_id: int, wanted: Replay) -> int:
         return count
 
     return inbox.database.write(operation)
+
+
+def _has_newer_snapshot(connection: Connection, inbox: Inbox, row: Any) -> bool:
+    """Replayed, it would be superseded at once."""
+    if row.type != SNAPSHOT or inbox.settings.transcripts == "all":
+        return False
+    newer = select(_e.id).where(
+        _e.blueprint == row.blueprint,
+        _e.session == row.session,
+        _e.type == SNAPSHOT,
+        _e.id > row.id,
+    )
+    return connection.execute(newer).first() is not None
 
 
 def _revive(connection: Connection, entry: Entry, now: datetime) -> int:
@@ -96,6 +111,8 @@ def _make_pending(connection: Connection, entry_id: int, now: datetime) -> None:
 
 def _reset(connection: Connection, entry: Entry, wanted: Replay, now: datetime) -> int:
     found = find_deliveries(connection, entry.id)
+    if not found and entry.status is EntryStatus.PENDING:
+        return 0  # not begun: its first claim reaches everybody
     if not found and wanted.receiver is None:
         return int(wanted.done_too)  # nobody heard it then: its next claim finds who does now
     count = 0

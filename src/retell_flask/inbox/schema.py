@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    func,
     inspect,
     select,
 )
@@ -35,6 +36,7 @@ from ..errors import InboxError
 from .entry import DeliveryStatus, EntryStatus
 
 VERSION = 1
+_ADVISORY_LOCK = 0x726574656C6C  # "retell"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
@@ -97,7 +99,7 @@ deliveries: Table = Table(
 )
 
 schema_version: Table = Table(
-    "retell_schema", metadata, Column("version", Integer, nullable=False)
+    "retell_schema", metadata, Column("version", Integer, primary_key=True, autoincrement=False)
 )
 
 
@@ -137,7 +139,7 @@ def find_version(connection: Connection) -> int | None:
     """The version of the tables that are there."""
     if not inspect(connection).has_table(schema_version.name):
         return None
-    version: int | None = connection.execute(select(schema_version.c.version)).scalar()
+    version: int | None = connection.execute(select(func.max(schema_version.c.version))).scalar()
     return version
 
 
@@ -151,7 +153,15 @@ def check_version(found: int) -> None:
         )
 
 
-def create(connection: Connection) -> None:
-    """Make the tables."""
+def ensure(connection: Connection) -> bool:
+    """Make the tables, unless they are there in this version. Whether they were made."""
+    if connection.dialect.name == "postgresql":
+        # Two releases of two hosts may begin at the same moment.
+        connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+    found = find_version(connection)
+    if found is not None:
+        check_version(found)
+        return False
     metadata.create_all(connection)
     connection.execute(schema_version.insert(), {"version": VERSION})
+    return True

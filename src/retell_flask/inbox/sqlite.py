@@ -26,7 +26,7 @@ from sqlalchemy.pool import StaticPool
 
 from ..errors import InboxError
 from . import schema
-from .database import PATIENCE_SECONDS, Database, Operation
+from .database import PATIENCE_SECONDS, Database, Operation, describe
 from .line import Line
 
 try:
@@ -66,8 +66,8 @@ class MemoryDatabase(Database):
     def __init__(self) -> None:
         super().__init__(self._create_engine)
 
-    def _forget_connections(self) -> None:
-        super()._forget_connections()
+    def begin_anew(self) -> None:
+        super().begin_anew()
         self._turn = threading.RLock()
 
     def _create_engine(self) -> Engine:
@@ -80,16 +80,6 @@ class MemoryDatabase(Database):
         with self._turn:
             return super()._write(operation)
 
-    def _init(self) -> bool:
-        return self._find_tables()
-
-    def _find_tables(self) -> bool:
-        with self._turn, self.engine.begin() as connection:
-            is_new = schema.find_version(connection) is None
-            if is_new:
-                schema.create(connection)
-        return is_new
-
 
 class FileDatabase(Database):
     """A file of its own, made when it is first used."""
@@ -99,20 +89,24 @@ class FileDatabase(Database):
         self._synchronous = synchronous
         self._module = sqlite_module()
         self.is_wal: bool = is_safe_in_wal(self._module.sqlite_version_info)
+        self.faults = (*Database.faults, self._module.Error)
         super().__init__(functools.partial(self._create_engine, begin="BEGIN IMMEDIATE"))
 
-    def _forget_connections(self) -> None:
-        super()._forget_connections()
+    def begin_anew(self) -> None:
+        self._of_the_parent += [vars(self).get("_readers"), vars(self).get("_writer")]
+        super().begin_anew()
         self._readers: Engine | None = None
         self._writer: Connection | None = None
         self._line = Line(self._commit)
         self._file_lock = FileLock(Path(f"{self.path}.lock"))
 
-    def erase_traces(self) -> None:
+    def erase_traces(self) -> bool:
         """Deleted content is overwritten in the file; here the log goes, which has it too."""
-        if self.is_wal:
-            checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"
-            self.read(lambda connection: connection.exec_driver_sql(checkpoint).all())
+        if not self.is_wal:
+            return True
+        checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"
+        is_busy, *_ = self.read(lambda connection: connection.exec_driver_sql(checkpoint).one())
+        return not is_busy
 
     def dispose(self) -> None:
         with self._line.turn:
@@ -143,7 +137,8 @@ class FileDatabase(Database):
             return operation(connection)
 
     def _write(self, operation: Operation[T]) -> T:
-        return self._line.write(operation, PATIENCE_SECONDS)
+        # The other half is for a lock that others than we may hold.
+        return self._line.write(operation, PATIENCE_SECONDS / 2)
 
     def _commit(self, operations: list[Operation[Any]], deadline: float) -> list[Any]:
         with self._file_lock.held(deadline):
@@ -166,24 +161,19 @@ class FileDatabase(Database):
                 writer.invalidate()
                 writer.close()
 
-    def _init(self) -> bool:
-        return self._find_tables()
-
-    def _find_tables(self) -> bool:
+    def _make_tables(self) -> bool:
         self._make_directory()
-        with self._file_lock.held(time.monotonic() + PATIENCE_SECONDS):
+        deadline = time.monotonic() + PATIENCE_SECONDS / 2
+        with self._line.turn, self._file_lock.held(deadline):
             is_new_file = not self.path.exists()
             self._set_journal_mode()
             with self.engine.begin() as connection:
-                found = schema.find_version(connection)
-                if found is None:
+                if schema.find_version(connection) is None:
                     self._refuse_a_hosts_file(connection)
-                    schema.create(connection)
-                else:
-                    schema.check_version(found)
+                is_made = schema.ensure(connection)
             if is_new_file:
                 _sync_directory(self.path.parent)
-        return found is None
+        return is_made
 
     def _make_directory(self) -> None:
         directory = self.path.parent
@@ -195,7 +185,7 @@ class FileDatabase(Database):
         """WAL where it is safe. Others may be connected, who hold a mode in place."""
         wanted = "wal" if self.is_wal else "truncate"
         with contextlib.closing(
-            self._module.connect(self.path, timeout=PATIENCE_SECONDS, isolation_level=None)
+            self._module.connect(self.path, timeout=PATIENCE_SECONDS / 2, isolation_level=None)
         ) as connection:
             try:
                 (got,) = connection.execute(f"PRAGMA journal_mode={wanted}").fetchone()
@@ -241,7 +231,7 @@ class FileLock:
             yield
             return
         if self._descriptor is None:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._take(self._descriptor, deadline)
         try:
             yield
@@ -270,7 +260,7 @@ def _create_engine(url: URL | str, *, begin: str | None = "BEGIN", **options: An
         connect_args={
             "isolation_level": None,
             "check_same_thread": False,
-            "timeout": PATIENCE_SECONDS,
+            "timeout": PATIENCE_SECONDS / 2,
         },
         hide_parameters=True,
         **options,
@@ -283,7 +273,11 @@ def _create_engine(url: URL | str, *, begin: str | None = "BEGIN", **options: An
 def _begins_with(statement: str) -> Callable[[Connection], None]:
     def begin(connection: Connection) -> None:
         # Past SQLAlchemy's machinery, which takes as long as the receipt's own statement.
-        connection.connection.driver_connection.execute(statement)  # type: ignore[union-attr]
+        driver: Any = connection.connection.driver_connection
+        try:
+            driver.execute(statement)
+        except Exception as error:
+            raise InboxError(describe(error)) from None
 
     return begin
 

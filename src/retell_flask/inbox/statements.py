@@ -85,7 +85,7 @@ def _insert_unless_there(table: Table, *unique: str) -> dict[str, Insert]:
 def _find_same() -> Select[Any]:
     """The entry of an event id, locked."""
     return (
-        select(*DETAILS, _e.revises, *BODY)
+        select(_e.id, *BODY)
         .where(_e.blueprint == bindparam("inbox"), _e.event_id == bindparam("event_id"))
         .with_for_update()
     )
@@ -151,6 +151,7 @@ def _sweep() -> Update:
             lease_token=null(),
             lease_expires_at=null(),
         )
+        .returning(_e.type, _e.session)
     )
 
 
@@ -173,11 +174,19 @@ def _take_due() -> Update:
     in_session = and_(_o.blueprint == c.blueprint, _o.session == c.session, _o.id != c.id)
     runs = exists().where(in_session, is_(_o.status, EntryStatus.RUNNING))
     earlier = exists().where(in_session, is_(_o.status, *_UNFINISHED), _comes_before(_o, c))
+    # What can be run now always goes first, however long the others have waited.
+    due_earlier = exists().where(
+        in_session,
+        is_(_o.status, EntryStatus.PENDING),
+        _o.next_attempt_at <= at("now"),
+        _comes_before(_o, c),
+    )
     has_ended = exists().where(in_session, _o.stage == Stage.ENDED.value)
     may_run = or_(
         c.session.is_(None),
         and_(
             ~runs,
+            ~due_earlier,
             or_(
                 c.received_at <= at("ordered_since"),
                 and_(~earlier, or_(c.stage != Stage.ANALYZED.value, has_ended)),

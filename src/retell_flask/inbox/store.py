@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError
 
-from ..errors import InboxError, PayloadError
+from ..errors import InboxError
 from ..events import Event
 from ..settings import Settings
 from . import receipts, statements
@@ -63,7 +63,7 @@ class Inbox:
 
     def check(self) -> None:
         """Raise ``InboxError`` unless the inbox answers."""
-        self._read(lambda connection: connection.execute(statements.CHECK).one())
+        self._read(lambda connection: connection.execute(statements.CHECK).first())
 
     # Receipts
 
@@ -104,10 +104,7 @@ class Inbox:
         )
         if not pending and not (expired and self._trusts_leases(now)):
             return None
-        names["ordered_since"] = now - self.settings.order_wait
-        return self._claim(
-            statements.TAKE_DUE, names, find_targets, sweep=expired, with_backoff=True
-        )
+        return self._claim(statements.TAKE_DUE, {}, find_targets, sweep=expired, with_backoff=True)
 
     def claim_entry(self, entry_id: int, find_targets: FindTargets) -> Claim | EntryStatus:
         """Lease this entry and run all that is pending, without order and backoff.
@@ -115,7 +112,7 @@ class Inbox:
         The entry's status where that cannot be; ``PENDING`` where another entry of its
         call or chat runs.
         """
-        names = {"inbox": self.blueprint, "entry_id": entry_id, "now": self.clock()}
+        names = {"entry_id": entry_id}
         claim = self._claim(
             statements.TAKE_ENTRY, names, find_targets, sweep=True, with_backoff=False
         )
@@ -130,20 +127,28 @@ class Inbox:
         sweep: bool,
         with_backoff: bool,
     ) -> Claim | None:
-        now: datetime = names["now"]
-        names = {**names, "token": secrets.token_hex(16), "expires": now + self.settings.lease}
-        may_sweep = sweep and self._trusts_leases(now)
+        token = secrets.token_hex(16)
 
         def operation(connection: Connection) -> Claim | None:
-            if may_sweep:
-                connection.execute(statements.SWEEP, names)
+            now = self.clock()  # not before it is our turn to write
+            values = {
+                **names,
+                "inbox": self.blueprint,
+                "now": now,
+                "ordered_since": now - self.settings.order_wait,
+                "token": token,
+                "expires": now + self.settings.lease,
+            }
+            if sweep and self._trusts_leases(now):
+                for swept in connection.execute(statements.SWEEP, values).all():
+                    self._supersede(connection, swept.type, swept.session)
             try:
-                row = connection.execute(take, names).one_or_none()
+                row = connection.execute(take, values).one_or_none()
             except IntegrityError:
                 raise _SessionRuns from None
             if row is None:
                 return None
-            claim = Claim(entry_of(row), names["token"], now)
+            claim = Claim(entry_of(row), token, now)
             return self._open(connection, claim, find_targets, due=now if with_backoff else None)
 
         for _ in range(_CLAIM_TRIES):
@@ -161,20 +166,28 @@ class Inbox:
         *,
         due: datetime | None,
     ) -> Claim:
+        found = find_deliveries(connection, claim.entry.id)
         try:
             claim.event = claim.entry.event()
-        except PayloadError:
-            # Accepted by another release: kept, and shown as what cannot be delivered.
+            targets = [] if found else find_targets(claim.event)
+        except Exception as error:
+            # Accepted by another release, or damaged: kept, shown, and in nobody's way.
+            claim.fault = error
+            claim.event = None
             connection.execute(statements.MAKE_INVALID, {"entry_id": claim.entry.id})
             return claim
-        found = find_deliveries(connection, claim.entry.id)
-        if not found:
-            for position, target in enumerate(find_targets(claim.event)):
-                insert_delivery(connection, claim.entry.id, position, target, claim.claimed_at)
-            found = find_deliveries(connection, claim.entry.id)
+        claim.is_unheard = not found and not targets
+        for position, target in enumerate(targets):
+            insert_delivery(connection, claim.entry.id, position, target, claim.claimed_at)
+        self._line_up(connection, claim, due)
+        self._step(connection, claim, stop=False)
+        return claim
+
+    def _line_up(self, connection: Connection, claim: Claim, due: datetime | None) -> None:
+        """The deliveries that are due: fewest attempts first, so that none waits for another."""
         pending = [
             delivery
-            for delivery in found
+            for delivery in find_deliveries(connection, claim.entry.id)
             if delivery.status is DeliveryStatus.PENDING
             and (due is None or delivery.next_attempt_at <= due)
         ]
@@ -182,10 +195,9 @@ class Inbox:
             if delivery.attempts < self.settings.max_attempts:
                 claim.waiting.append(delivery)
             else:
-                self._record(connection, delivery, Result(DeliveryStatus.DEAD, _DIED))
+                error = delivery.error if delivery.finished_at else _DIED
+                self._record(connection, delivery, Result(DeliveryStatus.DEAD, error))
                 claim.exhausted.append(delivery)
-        self._step(connection, claim, stop=False)
-        return claim
 
     # Progress
 
@@ -326,7 +338,6 @@ def entry_of(row: Any) -> Entry:
     """An entry from ``statements.DETAILS``, with its body from ``statements.BODY`` if there."""
     values = dict(row._mapping)
     body = unpack(values.pop("compressed", False), values.pop("body", None))
-    values.pop("revises", None)
     return Entry(**{**values, "status": EntryStatus(values["status"]), "body": body})
 
 
