@@ -19,7 +19,8 @@ when one of them failed for the last time.
   flask retell show call_0123             why
   flask retell replay                     try it again, once that is mended
 
-Times are in UTC. Nothing that is printed holds a key, and no transcript but by show --body.
+Times are in UTC. Nothing that is printed holds a key, and no transcript but by show --body, or
+in what a receiver raised.
 """
 
 _COMMANDS = (
