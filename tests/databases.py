@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,8 +91,7 @@ def open_kind(kind: str, directory: Path, postgresql_url: Callable[[], str]) -> 
 
 def fallback(path: Path) -> Database:
     """SQLite as it is where the linked one is not safe in WAL mode."""
-    database = sqlite.FileDatabase(path)
-    database._module = sqlite.sqlite3
+    database = sqlite.FileDatabase(path, module=sqlite3)
     database.is_wal = False
     return database
 

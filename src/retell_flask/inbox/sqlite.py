@@ -8,7 +8,6 @@ wait; the processes take turns by a lock on a file beside the database.
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import logging
 import os
@@ -84,18 +83,19 @@ class MemoryDatabase(Database):
 class FileDatabase(Database):
     """A file of its own, made when it is first used."""
 
-    def __init__(self, path: Path, synchronous: str = "FULL") -> None:
+    def __init__(
+        self, path: Path, synchronous: str = "FULL", module: ModuleType | None = None
+    ) -> None:
         self.path = path
         self._synchronous = synchronous
-        self._module = sqlite_module()
+        self._module = module or sqlite_module()
         self.is_wal: bool = is_safe_in_wal(self._module.sqlite_version_info)
         self.faults = (*Database.faults, self._module.Error)
-        super().__init__(functools.partial(self._create_engine, begin="BEGIN IMMEDIATE"))
+        super().__init__(self._create_engine)
 
     def begin_anew(self) -> None:
-        self._of_the_parent += [vars(self).get("_readers"), vars(self).get("_writer")]
+        self._of_the_parent.append(vars(self).get("_writer"))
         super().begin_anew()
-        self._readers: Engine | None = None
         self._writer: Connection | None = None
         self._line = Line(self._commit)
         self._file_lock = FileLock(Path(f"{self.path}.lock"))
@@ -112,14 +112,10 @@ class FileDatabase(Database):
         with self._line.turn:
             self._drop_writer()
         super().dispose()
-        if self._readers is not None:
-            self._readers.dispose()
-            self._readers = None
 
-    def _create_engine(self, begin: str | None = None) -> Engine:
-        engine = _create_engine(
-            URL.create("sqlite", database=str(self.path)), module=self._module, begin=begin
-        )
+    def _create_engine(self) -> Engine:
+        url = URL.create("sqlite", database=str(self.path))
+        engine = _create_engine(url, module=self._module, begin=None)
         event.listen(engine, "connect", self._set_pragmas)
         return engine
 
@@ -129,25 +125,28 @@ class FileDatabase(Database):
         if not self.is_wal:  # WAL stays with the file, this with the connection
             connection.execute("PRAGMA journal_mode=TRUNCATE")
 
-    def _read(self, operation: Operation[T]) -> T:
-        with self._preparing:
-            if self._readers is None:
-                self._readers = self._create_engine()
-        with self._readers.connect() as connection:
-            return operation(connection)
-
     def _write(self, operation: Operation[T]) -> T:
         # The other half is for a lock that others than we may hold.
         return self._line.write(operation, PATIENCE_SECONDS / 2)
 
     def _commit(self, operations: list[Operation[Any]], deadline: float) -> list[Any]:
         with self._file_lock.held(deadline):
-            try:
-                with self._connected().begin() as transaction:
-                    return [operation(transaction.connection) for operation in operations]
-            except BaseException:
-                self._drop_writer()
-                raise
+            return self._transact(operations)
+
+    def _transact(self, operations: list[Operation[Any]]) -> list[Any]:
+        """By the driver, since SQLAlchemy's own way takes longer than the receipt's statement."""
+        try:
+            connection = self._connected()
+            driver: Any = connection.connection.driver_connection
+            driver.execute("BEGIN IMMEDIATE")
+            results = [operation(connection) for operation in operations]
+            driver.execute("COMMIT")
+        except BaseException as error:
+            self._drop_writer()  # which rolls back
+            if isinstance(error, self._module.Error):
+                raise InboxError(describe(error)) from None
+            raise
+        return results
 
     def _connected(self) -> Connection:
         if self._writer is None:
@@ -167,13 +166,15 @@ class FileDatabase(Database):
         with self._line.turn, self._file_lock.held(deadline):
             is_new_file = not self.path.exists()
             self._set_journal_mode()
-            with self.engine.begin() as connection:
-                if schema.find_version(connection) is None:
-                    self._refuse_a_hosts_file(connection)
-                is_made = schema.ensure(connection)
+            (is_made,) = self._transact([self._ensure_tables])
             if is_new_file:
                 _sync_directory(self.path.parent)
-        return is_made
+        return bool(is_made)
+
+    def _ensure_tables(self, connection: Connection) -> bool:
+        if schema.find_version(connection) is None:
+            self._refuse_a_hosts_file(connection)
+        return schema.ensure(connection)
 
     def _make_directory(self) -> None:
         directory = self.path.parent
@@ -266,20 +267,10 @@ def _create_engine(url: URL | str, *, begin: str | None = "BEGIN", **options: An
         **options,
     )
     if begin is not None:
-        event.listen(engine, "begin", _begins_with(begin))
+        event.listen(
+            engine, "begin", lambda connection: connection.exec_driver_sql(begin) and None
+        )
     return engine
-
-
-def _begins_with(statement: str) -> Callable[[Connection], None]:
-    def begin(connection: Connection) -> None:
-        # Past SQLAlchemy's machinery, which takes as long as the receipt's own statement.
-        driver: Any = connection.connection.driver_connection
-        try:
-            driver.execute(statement)
-        except Exception as error:
-            raise InboxError(describe(error)) from None
-
-    return begin
 
 
 def _sync_directory(directory: Path) -> None:
