@@ -111,7 +111,7 @@ _e, _d = entries.c, deliveries.c
 _is_pending = _e.status == EntryStatus.PENDING.value
 _is_running = _e.status == EntryStatus.RUNNING.value
 _index("retell_event_session", _e.blueprint, _e.session, _e.status)
-_index("retell_event_due", _e.blueprint, _e.next_attempt_at, where=_is_pending)
+_index("retell_event_due", _e.blueprint, _e.next_attempt_at, _e.id, where=_is_pending)
 _index("retell_event_lease", _e.blueprint, _e.lease_expires_at, where=_is_running)
 # Two entries of a session never run together: a look-up in the claim would not hold.
 _index("retell_event_one_at_a_time", _e.blueprint, _e.session, where=_is_running, unique=True)

@@ -34,7 +34,6 @@ _e, _d = entries.c, deliveries.c
 _other = entries.alias("other")
 _o = _other.c
 
-_UNFINISHED = (EntryStatus.PENDING, EntryStatus.RUNNING)
 _MOST_SWEPT = 20
 
 DETAILS = (
@@ -173,24 +172,23 @@ def _take_due() -> Update:
     c = candidate.c
     in_session = and_(_o.blueprint == c.blueprint, _o.session == c.session, _o.id != c.id)
     runs = exists().where(in_session, is_(_o.status, EntryStatus.RUNNING))
-    earlier = exists().where(in_session, is_(_o.status, *_UNFINISHED), _comes_before(_o, c))
-    # What can be run now always goes first, however long the others have waited.
-    due_earlier = exists().where(
+    # What can be run now goes first however long the others waited; what cannot be run yet
+    # holds them up until their wait is over. One condition for both: by itself the first would
+    # lead PostgreSQL to look through all that is due.
+    has_waited = c.received_at <= at("ordered_since")
+    earlier = exists().where(
         in_session,
-        is_(_o.status, EntryStatus.PENDING),
-        _o.next_attempt_at <= at("now"),
+        is_(_o.status, EntryStatus.PENDING, EntryStatus.RUNNING),
         _comes_before(_o, c),
+        or_(~has_waited, _o.next_attempt_at <= at("now")),
     )
     has_ended = exists().where(in_session, _o.stage == Stage.ENDED.value)
     may_run = or_(
         c.session.is_(None),
         and_(
             ~runs,
-            ~due_earlier,
-            or_(
-                c.received_at <= at("ordered_since"),
-                and_(~earlier, or_(c.stage != Stage.ANALYZED.value, has_ended)),
-            ),
+            ~earlier,
+            or_(has_waited, c.stage != Stage.ANALYZED.value, has_ended),
         ),
     )
     first = (
@@ -206,7 +204,7 @@ def _take_due() -> Update:
         .with_for_update(skip_locked=True, of=candidate)
         .scalar_subquery()
     )
-    return _take().where(_e.id == first, is_(_e.status, EntryStatus.PENDING))
+    return _take().where(_e.id == first)
 
 
 def _comes_before(one: Any, another: Any) -> ColumnElement[bool]:
