@@ -7,7 +7,8 @@ CONSTRAINTS ?= constraints.txt
 PYTHONS := 3.10 3.11 3.12 3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-oldest contract lint format bench wheel clean
+.PHONY: help demo test test-all test-oldest contract lint format bench bench-receive \
+  bench-serve bench-scale soak wheel clean
 
 help:  ## Say what there is; begin with make demo. PYTHON=python3.12 takes another Python
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,8 +48,19 @@ format: $(VENV)/.developing  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.developing  ## Measure what a request costs; ARGS goes to the benchmark
+bench: bench-receive bench-serve  ## Measure what a request costs, in the process and under gunicorn
+
+bench-receive: $(VENV)/.developing  ## The first half of bench; ARGS goes to it, such as --help
 	@$(BIN)/python benchmarks/receive.py $(ARGS)
+
+bench-serve: $(VENV)/.developing  ## The second half of bench; ARGS goes to it
+	@$(BIN)/python benchmarks/serve.py $(ARGS)
+
+bench-scale: $(VENV)/.developing  ## Measure with 100,000 done entries, and while pruning; ARGS=--plans
+	@$(BIN)/python benchmarks/scale.py $(ARGS)
+
+soak: $(VENV)/.developing  ## Kill servers at their work for ten minutes; ARGS: --help lists them
+	@$(BIN)/python tests/soak.py $(ARGS)
 
 wheel: $(VENV)/.installed  ## Build the wheel into dist/
 	rm -rf dist

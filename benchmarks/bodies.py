@@ -1,10 +1,14 @@
-"""Bodies of ``call_ended`` with word-level timings, of about a given size."""
+"""Bodies of ``call_ended`` with word-level timings, of about a given size, and for whom."""
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from retell_flask.testing import encode, sample
+
+KEY = "key_0123456789abcdef0123456789ab"
+PATH = "/webhooks/retellai"
 
 _SAID = [*"Of course, let me check Thursday for you, it will take a moment.".split()]
 
@@ -18,6 +22,18 @@ def call_ended(size: int) -> bytes:
         for _ in range(max(1, int(missing / 4_000))):
             turns.append(_turn(len(turns), words))
     return _body(turns)
+
+
+def of_fresh_calls(body: bytes, count: int) -> list[bytes]:
+    """``body`` again and again, each of a call of its own, and all of one length."""
+    before, key, rest = body.partition(b'"call_id":"')
+    before += key
+    call_id, _, after = rest.partition(b'"')
+    length = len(call_id)
+    return [
+        b'%s%s"%s' % (before, f"call_{secrets.token_hex(length)}"[:length].encode(), after)
+        for _ in range(count)
+    ]
 
 
 def _body(turns: list[dict[str, Any]]) -> bytes:

@@ -1,100 +1,53 @@
 """Microseconds per request inside the process: the WSGI callable, no sockets.
 
-The same signed ``call_ended`` is received in turn within one run by a bare view that reads
-the body and answers, by retell-flask, by the view that a user of ``retell-sdk`` writes, and
-by a floor: the least that any receiver has to do. The receivers of retell-flask and of the
-SDK's view read ``call_id``, ``duration_ms`` and ``transcript``.
+The same signed ``call_ended`` events, each of a call of its own, are received in turn
+within one run by
 
-    python benchmarks/receive.py [--rounds 40] [--sizes 4000 110000 700000]
+- ``bare``: a view that reads the body and answers;
+- ``library``: retell-flask without an inbox, which runs the receiver in the request;
+- ``durable``: retell-flask with its inbox in a SQLite file, ``synchronous=FULL``, and no
+  workers in the process;
+- ``workers``: the same with workers, which run the receivers meanwhile;
+- ``sdk``: the view that a user of ``retell-sdk`` writes, which stores nothing;
+- ``floor``: the least that any receiver has to do.
+
+Beside them: ``commit``, one commit by bare ``sqlite3`` of each row that ``durable`` stored,
+with its pragmas, into the same table in the same directory; and ``plain``, the same into a
+table without indexes. All that SQLite writes is below the current directory, for the time
+of the run. The first part is measured again with the standard library's SQLite where
+pysqlite3 is installed, since the inbox uses another journal mode there.
+
+    python benchmarks/receive.py [--rounds 40] [--sizes 4000 110000 700000] [--standard-sqlite]
 """
 
 from __future__ import annotations
 
 import argparse
-import hmac
+import contextlib
 import io
-import json
-import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-import msgspec
-import retell
-from flask import Flask, request
+from flask import Flask
 
-import retell_flask
-from bodies import call_ended as call_ended_body
-from retell_flask import CallEvent, RetellBlueprint
-from retell_flask.testing import HEADER, sign
+import apps
+import facts
+from bodies import KEY, PATH, call_ended, of_fresh_calls
+from inboxfile import BareTable, InboxFile
+from retell_flask.inbox.sqlite import sqlite_module
+from retell_flask.testing import sign
 
-KEY = "key_0123456789abcdef0123456789ab"
-PATH = "/webhooks/retellai"
-
-blueprint = RetellBlueprint()
-seen: list[Any] = []
+COLUMNS = ("bare", "library", "durable", "workers", "commit", "plain", "sdk", "floor")
+Request = dict[str, Any]
 
 
-@retell_flask.call_ended.connect_via(blueprint)
-def read_call(sender: object, event: CallEvent, **extra: object) -> None:
-    seen[:] = [event.call.call_id, event.call.duration_ms, event.call.transcript]
-
-
-def bare_app() -> Flask:
-    app = Flask("bare")
-
-    @app.post(PATH)
-    def webhook() -> Any:
-        request.get_data(cache=False)
-        return {"received": True}
-
-    return app
-
-
-def library_app() -> Flask:
-    app = Flask("library")
-    app.config["RETELL_API_KEY"] = KEY
-    app.register_blueprint(blueprint)
-    return app
-
-
-def sdk_app() -> Flask:
-    app = Flask("sdk")
-    client = retell.Retell(api_key=KEY)
-
-    @app.post(PATH)
-    def webhook() -> Any:
-        body = request.get_data(as_text=True)
-        signature = request.headers.get(HEADER, "")
-        if not client.verify(body, api_key=KEY, signature=signature):
-            return {"error": "Invalid signature"}, 401
-        call = json.loads(body)["call"]
-        seen[:] = [call["call_id"], call["duration_ms"], call["transcript"]]
-        return {"received": True}
-
-    return app
-
-
-def floor_app() -> Flask:
-    """What no receiver in Flask can do without: HMAC, one scan of the JSON, an answer."""
-    app = Flask("floor")
-    key = KEY.encode()
-
-    @app.post(PATH)
-    def webhook() -> Any:
-        length = int(request.environ["CONTENT_LENGTH"])
-        body = request.environ["wsgi.input"].read(length)
-        hmac.digest(key, body, "sha256")
-        msgspec.json.decode(body, type=msgspec.Raw)
-        return app.response_class(b'{"received": true}', content_type="application/json")
-
-    return app
-
-
-def request_microseconds(app: Flask, body: bytes, repeats: int) -> float:
-    environ = {
+def request(body: bytes) -> Request:
+    return {
         "REQUEST_METHOD": "POST",
         "PATH_INFO": PATH,
         "SERVER_NAME": "localhost",
@@ -105,7 +58,11 @@ def request_microseconds(app: Flask, body: bytes, repeats: int) -> float:
         "HTTP_X_RETELL_SIGNATURE": sign(body, KEY),
         "wsgi.url_scheme": "http",
         "wsgi.version": (1, 0),
+        "wsgi.input": body,
     }
+
+
+def request_microseconds(app: Flask, requests: list[Request]) -> float:
     statuses: list[str] = []
 
     def start_response(status: str, headers: Any, exc_info: Any = None) -> None:
@@ -113,54 +70,151 @@ def request_microseconds(app: Flask, body: bytes, repeats: int) -> float:
 
     call: Callable[..., Any] = app
     began = time.perf_counter()
-    for _ in range(repeats):
-        response = call({**environ, "wsgi.input": io.BytesIO(body)}, start_response)
+    for each in requests:
+        response = call({**each, "wsgi.input": io.BytesIO(each["wsgi.input"])}, start_response)
         b"".join(response)
         response.close()
     elapsed = time.perf_counter() - began
     if set(statuses) != {"200 OK"}:
         raise SystemExit(f"{app.name} answered {set(statuses)}")
-    return elapsed / repeats * 1e6
+    return elapsed / len(requests) * 1e6
+
+
+class Contest:
+    """All that is compared, and one round of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._inbox = InboxFile(directory / "durable.sqlite3")
+        self._live_inbox = InboxFile(directory / "workers.sqlite3")
+        options = {"DISPATCH": "threads"}
+        self._apps = {
+            "bare": apps.bare(),
+            "library": apps.library("library", INBOX_URL="none"),
+            "durable": apps.library("durable", INBOX_URL=self._inbox.url, WORKERS="0", **options),
+            "workers": apps.library("workers", INBOX_URL=self._live_inbox.url, **options),
+            "sdk": apps.sdk(),
+            "floor": apps.floor(),
+        }
+        first = [request(body) for body in of_fresh_calls(call_ended(4_000), 20)]
+        for app in self._apps.values():
+            request_microseconds(app, first)
+        self._inbox.new_rows()
+        self._live_inbox.wait_until_delivered()
+        self._tables = {
+            "commit": BareTable(directory / "commit.sqlite3", self._inbox),
+            "plain": BareTable(directory / "plain.sqlite3", self._inbox, plain=True),
+        }
+        self.about = self._inbox.about()
+
+    def round(self, body: bytes, count: int) -> dict[str, float]:
+        requests = [request(each) for each in of_fresh_calls(body, count)]
+        found: dict[str, float] = {}
+        for name, app in self._apps.items():
+            found[name] = request_microseconds(app, requests)
+            if name == "workers":
+                self._live_inbox.wait_until_delivered()
+        rows = self._inbox.new_rows()
+        for name, table in self._tables.items():
+            found[name] = table.commit_microseconds(rows)
+        return found
+
+    def close(self) -> None:
+        self._live_inbox.wait_until_delivered()
+        for name in ("durable", "workers"):
+            # The files go away now, and so must the threads that look into them.
+            state = self._apps[name].extensions["retell"]["retell"]
+            state.dispatcher.stop()
+            state.inbox.database.dispose()
+        for table in self._tables.values():
+            table.close()
+
+
+@contextlib.contextmanager
+def contest() -> Iterator[Contest]:
+    with facts.scratch() as directory:
+        opened = Contest(directory)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
+
+
+def compare(sizes: list[int], rounds: int) -> None:
+    with contest() as running:
+        print(f"{running.about}; medians of {rounds} rounds, in turn\n")
+        print(f"{'bytes':>9}", *(f"{name:>8}" for name in COLUMNS), "  µs a request")
+        for size in sizes:
+            body = call_ended(size)
+            count = max(4, min(50, 2_000_000 // len(body)))
+            middle = medians([running.round(body, count) for _ in range(rounds)])
+            print(f"{len(body):>9,}", *(f"{middle[name]:>8,.0f}" for name in COLUMNS))
+            for line in bounds(middle, is_small=size < 50_000):
+                print(" " * 9, line)
+
+
+def bounds(middle: dict[str, float], *, is_small: bool) -> Iterator[str]:
+    library, durable, commit = middle["library"], middle["durable"], middle["commit"]
+    against, bound = ("bare", 4) if is_small else ("sdk", 0.3)
+    ratio = (durable - commit) / middle[against]
+    plain = (durable - middle["plain"]) / middle[against]
+    yield (
+        f"(durable - commit) / {against} = {facts.verdict(ratio, bound)}; "
+        f"with plain for commit {plain:.2f}"
+    )
+    yield (
+        f"library: {library / middle['bare']:.2f} of bare, {library / middle['sdk']:.3f} of sdk, "
+        f"{library / middle['floor']:.2f} of floor"
+    )
+
+
+def show_growth(rounds: int) -> None:
+    """What the library costs without its inbox, against the body's size."""
+    print("\nThe library without an inbox against the body's size\n")
+    print(f"{'bytes':>9} {'library':>9}   µs a request, and µs for each kB more than the first")
+    app = apps.library("library", INBOX_URL="none")
+    smallest, cheapest = 0, 0.0
+    for size in (175_000, 350_000, 700_000, 1_400_000, 2_800_000):
+        body = call_ended(size)
+        requests = [request(body)] * max(5, 2_000_000 // len(body))
+        cost = statistics.median(request_microseconds(app, requests) for _ in range(rounds))
+        more = (cost - cheapest) / (len(body) - smallest) * 1000
+        print(f"{len(body):>9,} {cost:>9,.1f}   {f'{more:.2f}' if smallest else ''}")
+        if not smallest:
+            smallest, cheapest = len(body), cost
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--rounds", type=int, default=40, help="of each app and size")
     arguments.add_argument("--sizes", type=int, nargs="+", default=[4_000, 110_000, 700_000])
+    arguments.add_argument(
+        "--standard-sqlite", action="store_true", help="as if pysqlite3 were not installed"
+    )
     options = arguments.parse_args()
-    apps = [bare_app(), library_app(), sdk_app(), floor_app()]
-    print(
-        f"Python {platform.python_version()}, Werkzeug {version('werkzeug')}, "
-        f"msgspec {version('msgspec')}; medians of {options.rounds} rounds, in turn\n"
-    )
-    print(f"{'bytes':>9} {'bare':>9} {'library':>9} {'sdk':>9} {'floor':>9}   µs a request")
-    for size in options.sizes:
-        body = call_ended_body(size)
-        bare, library, sdk, floor = medians(apps, body, options.rounds)
-        print(
-            f"{len(body):>9,} {bare:>9,.1f} {library:>9,.1f} {sdk:>9,.1f} {floor:>9,.1f}   "
-            f"library: {library / bare:.2f} of bare, {library / sdk:.3f} of sdk, "
-            f"{library / floor:.2f} of floor"
-        )
-    print("\nThe library against the body's size\n")
-    print(f"{'bytes':>9} {'library':>9}   µs a request, and µs for each kB more than the first")
-    smallest, cheapest = 0, 0.0
-    for size in (175_000, 350_000, 700_000, 1_400_000, 2_800_000):
-        body = call_ended_body(size)
-        (library,) = medians(apps[1:2], body, options.rounds)
-        more = (library - cheapest) / (len(body) - smallest) * 1000
-        print(f"{len(body):>9,} {library:>9,.1f}   {f'{more:.2f}' if smallest else ''}")
-        if not smallest:
-            smallest, cheapest = len(body), library
-
-
-def medians(apps: list[Flask], body: bytes, rounds: int) -> list[float]:
-    repeats = max(10, 2_000_000 // len(body))
-    columns = zip(
-        *([request_microseconds(app, body, repeats) for app in apps] for _ in range(rounds)),
-        strict=True,
-    )
-    return [statistics.median(column) for column in columns]
+    if options.standard_sqlite:
+        facts.hide_pysqlite3()
+        compare(options.sizes, options.rounds)
+        return
+    print(facts.describe("flask", "werkzeug", "msgspec", "sqlalchemy"))
+    compare(options.sizes, options.rounds)
+    show_growth(max(1, options.rounds // 4))
+    if sqlite_module().__name__.startswith("pysqlite3"):
+        print("\nThe same with the standard library's SQLite\n", flush=True)
+        sizes = [str(size) for size in options.sizes]
+        repeat = [
+            "--standard-sqlite",
+            "--rounds",
+            str(options.rounds // 2 or 1),
+            "--sizes",
+            *sizes,
+        ]
+        subprocess.run([sys.executable, __file__, *repeat], check=True)
 
 
 if __name__ == "__main__":

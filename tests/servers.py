@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from retell_flask.testing import HEADER, encode, sign
+from support import KEY, PATH
 
 HERE = Path(__file__).parent
 COMMANDS = {
-    "gunicorn": ["gunicorn", "-b", "127.0.0.1:{port}", "hostapp:create_app()"],
+    "gunicorn": ["gunicorn", "-b", "127.0.0.1:{port}", "{app}()"],
     "gunicorn-gthread": [
         *("gunicorn", "-b", "127.0.0.1:{port}", "-k", "gthread", "--threads", "4"),
-        "hostapp:create_app()",
+        "{app}()",
     ],
-    "waitress": ["waitress", "--listen=127.0.0.1:{port}", "--call", "hostapp:create_app"],
-    "flask": ["flask", "--app", "hostapp:create_app", "run", "--port", "{port}"],
+    "waitress": ["waitress", "--listen=127.0.0.1:{port}", "--call", "{app}"],
+    "flask": ["flask", "--app", "{app}", "run", "--port", "{port}"],
 }
+
+
+class Answer(NamedTuple):
+    status: int
+    json: Any
+    headers: dict[str, str]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,7 @@ class Server:
     name: str
     port: int
     log: Path
+    process: subprocess.Popen[bytes] = field(repr=False)
 
     def wait_for_log(self, text: str, seconds: float = 10) -> str:
         """All of the log, once ``text`` is in it."""
@@ -55,6 +71,47 @@ class Server:
         head, _, body = answer.partition(b"\r\n\r\n")
         return int(head.split()[1]) if head else 0, body
 
+    def post(self, payload: Any, *, timeout: float = 15) -> Answer:
+        """A payload or exact bytes, rightly signed, to the webhook."""
+        body = payload if isinstance(payload, bytes) else encode(payload)
+        return request(self.port, "POST", PATH, body, {HEADER: sign(body, KEY)}, timeout=timeout)
+
+    def get(self, path: str, *, timeout: float = 15) -> Answer:
+        return request(self.port, "GET", path, timeout=timeout)
+
+    def children(self) -> set[int]:
+        """The processes that it has started and that live: gunicorn's workers."""
+        return {pid for pid in _children(self.process.pid) if is_alive(pid)}
+
+    def stop(self, seconds: float = 15) -> None:
+        """As a host's supervisor does it."""
+        self.process.terminate()
+        self.process.wait(seconds)
+
+
+def request(
+    port: int,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+    *,
+    timeout: float = 15,
+) -> Answer:
+    began = time.monotonic()
+    connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
+    with contextlib.closing(connection):
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        content = response.read()
+    is_json = response.headers.get_content_type() == "application/json"
+    return Answer(
+        response.status,
+        json.loads(content) if is_json else content,
+        dict(response.headers),
+        time.monotonic() - began,
+    )
+
 
 def _receive(connection: socket.socket) -> bytes:
     try:
@@ -70,43 +127,93 @@ def _content_length(head: bytes) -> int:
     return 1 << 30
 
 
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for yet does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 10, *, what: str = "") -> Any:
+    """What the condition returns, once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"Not within {seconds} s: {what or condition}")
+        time.sleep(0.02)
+    return found
+
+
 @contextmanager
-def running(name: str, **environ: str) -> Iterator[Server]:
-    port = _free_port()
-    command = [part.format(port=port) for part in COMMANDS[name]]
+def running(
+    name: str,
+    *arguments: str,
+    app: str = "hostapp:create_app",
+    port: int | None = None,
+    wait: bool = True,
+    **environ: str,
+) -> Iterator[Server]:
+    """A server of ``COMMANDS`` with further arguments, ended with all that it has started.
+
+    Unless ``wait`` is false its first request was a health probe, and a good one.
+    """
+    port = port or free_port()
+    command = [part.format(port=port, app=app) for part in COMMANDS[name]]
     with (
         tempfile.NamedTemporaryFile(suffix=f"-{name}.log") as log,
         tempfile.TemporaryDirectory() as directory,
     ):
         environ.setdefault("RETELL_INBOX_URL", f"sqlite:///{directory}/retell.sqlite3")
         process = subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [sys.executable, "-m", *command, *arguments],
             cwd=HERE,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
             stdout=log,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
-            server = Server(name, port, Path(log.name))
-            _wait_for(server, process)
+            server = Server(name, port, Path(log.name), process)
+            if wait:
+                _wait_for(server)
             yield server
         finally:
-            process.terminate()
-            process.wait(10)
+            _end(process)
 
 
-def _wait_for(server: Server, process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.terminate()
+        process.wait(10)
+    finally:
+        # Workers outlive a server that was killed.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+
+def _wait_for(server: Server) -> None:
     deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and server.process.poll() is None:
         try:
             if server.send(b"GET /webhooks/retellai/health HTTP/1.1\r\nHost: x\r\n\r\n")[0] == 200:
                 return
         except OSError:
-            time.sleep(0.05)
+            pass
+        time.sleep(0.05)
     raise AssertionError(f"{server.name} did not start: {server.log.read_text()}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

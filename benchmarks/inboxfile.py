@@ -1,0 +1,86 @@
+"""The SQLite file of an application's inbox, looked at from beside."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+import facts
+from retell_flask.inbox.sqlite import sqlite_module
+
+PATIENCE_SECONDS = 120.0
+
+
+class InboxFile:
+    """Opens the file anew for each look."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.url = f"sqlite:///{path}"
+        self._last = 0
+
+    def about(self) -> str:
+        return facts.describe_sqlite(sqlite_module(), self.path)
+
+    def count(self, condition: str = "1") -> int:
+        """How many entries meet a condition."""
+        (found,) = self._ask(f"SELECT count(*) FROM retell_event WHERE {condition}")[0]
+        return int(found)
+
+    def wait_until_delivered(self) -> float:
+        """How many seconds that took."""
+        began = time.monotonic()
+        while self.count("status IN ('pending', 'running')"):
+            time.sleep(0.02)
+            if time.monotonic() - began > PATIENCE_SECONDS:
+                raise SystemExit(f"Not delivered after {PATIENCE_SECONDS:.0f} s: {self.path}")
+        return time.monotonic() - began
+
+    def new_rows(self) -> list[tuple[Any, ...]]:
+        """What was stored since the last time."""
+        rows = self._ask("SELECT * FROM retell_event WHERE id > ? ORDER BY id", self._last)
+        self._last = rows[-1][0] if rows else self._last
+        return rows
+
+    def schema(self) -> list[str]:
+        """The statements that make the table of events and its indexes."""
+        made = "SELECT sql FROM sqlite_master WHERE tbl_name = 'retell_event' AND sql NOT NULL"
+        return [sql for (sql,) in self._ask(f"{made} ORDER BY type = 'index'")]
+
+    def column_names(self) -> list[str]:
+        return [name for _, name, *_ in self._ask("PRAGMA table_info(retell_event)")]
+
+    def _ask(self, statement: str, *values: object) -> list[Any]:
+        with contextlib.closing(sqlite_module().connect(self.path, timeout=10)) as connection:
+            found: list[Any] = connection.execute(statement, values).fetchall()
+            return found
+
+
+class BareTable:
+    """A table like the inbox's, with its pragmas, to which rows are committed one by one."""
+
+    def __init__(self, path: Path, like: InboxFile, *, plain: bool = False) -> None:
+        module = sqlite_module()
+        mode = facts.journal_mode(module, like.path)
+        self._connection = module.connect(path, isolation_level=None)
+        for pragma in (f"journal_mode={mode}", "synchronous=FULL", "secure_delete=ON"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        names = like.column_names()
+        without_indexes = [f"CREATE TABLE retell_event ({', '.join(names)})"]
+        for statement in without_indexes if plain else like.schema():
+            self._connection.execute(statement)
+        self._insert = f"INSERT INTO retell_event VALUES ({', '.join('?' * len(names))})"
+
+    def commit_microseconds(self, rows: list[tuple[Any, ...]]) -> float:
+        execute = self._connection.execute
+        began = time.perf_counter()
+        for row in rows:
+            execute("BEGIN IMMEDIATE")
+            execute(self._insert, row)
+            execute("COMMIT")
+        return (time.perf_counter() - began) / len(rows) * 1e6
+
+    def close(self) -> None:
+        self._connection.close()
