@@ -90,7 +90,7 @@ class FileDatabase(Database):
         self._synchronous = synchronous
         self._module = module or sqlite_module()
         self.is_wal: bool = is_safe_in_wal(self._module.sqlite_version_info)
-        self.faults = (*Database.faults, self._module.Error)
+        self.faults: tuple[type[Exception], ...] = (*Database.faults, self._module.Error)
         super().__init__(self._create_engine)
 
     def begin_anew(self) -> None:
