@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import facts
+from retell_flask.inbox.database import Database
 from retell_flask.inbox.sqlite import sqlite_module
 
 PATIENCE_SECONDS = 120.0
@@ -58,15 +59,23 @@ class InboxFile:
             return found
 
 
-class BareTable:
-    """A table like the inbox's, with its pragmas, to which rows are committed one by one."""
+def pragmas(database: Database) -> dict[str, Any]:
+    """How the library's own connections to its file are set up."""
+    return {
+        name: database.read(lambda c: c.exec_driver_sql(f"PRAGMA {name}").scalar())  # noqa: B023
+        for name in ("journal_mode", "synchronous", "secure_delete", "wal_autocheckpoint")
+    }
 
-    def __init__(self, path: Path, like: InboxFile, *, plain: bool = False) -> None:
-        module = sqlite_module()
-        mode = facts.journal_mode(module, like.path)
-        self._connection = module.connect(path, isolation_level=None)
-        for pragma in (f"journal_mode={mode}", "synchronous=FULL", "secure_delete=ON"):
-            self._connection.execute(f"PRAGMA {pragma}")
+
+class BareTable:
+    """A table like the inbox's, to which rows are committed one by one."""
+
+    def __init__(
+        self, path: Path, like: InboxFile, pragmas: dict[str, Any], *, plain: bool = False
+    ) -> None:
+        self._connection = sqlite_module().connect(path, isolation_level=None)
+        for name, value in pragmas.items():
+            self._connection.execute(f"PRAGMA {name}={value}")
         names = like.column_names()
         without_indexes = [f"CREATE TABLE retell_event ({', '.join(names)})"]
         for statement in without_indexes if plain else like.schema():

@@ -38,7 +38,8 @@ from flask import Flask
 import apps
 import facts
 from bodies import KEY, PATH, call_ended, of_fresh_calls
-from inboxfile import BareTable, InboxFile
+from inboxfile import BareTable, InboxFile, pragmas
+from retell_flask.inbox.database import Database
 from retell_flask.inbox.sqlite import sqlite_module
 from retell_flask.testing import sign
 
@@ -100,9 +101,10 @@ class Contest:
             request_microseconds(app, first)
         self._inbox.new_rows()
         self._live_inbox.wait_until_delivered()
+        alike = (self._inbox, pragmas(self._database("durable")))
         self._tables = {
-            "commit": BareTable(directory / "commit.sqlite3", self._inbox),
-            "plain": BareTable(directory / "plain.sqlite3", self._inbox, plain=True),
+            "commit": BareTable(directory / "commit.sqlite3", *alike),
+            "plain": BareTable(directory / "plain.sqlite3", *alike, plain=True),
         }
         self.about = self._inbox.about()
 
@@ -118,13 +120,16 @@ class Contest:
             found[name] = table.commit_microseconds(rows)
         return found
 
+    def _database(self, name: str) -> Database:
+        database: Database = self._apps[name].extensions["retell"]["retell"].inbox.database
+        return database
+
     def close(self) -> None:
         self._live_inbox.wait_until_delivered()
         for name in ("durable", "workers"):
             # The files go away now, and so must the threads that look into them.
-            state = self._apps[name].extensions["retell"]["retell"]
-            state.dispatcher.stop()
-            state.inbox.database.dispose()
+            self._apps[name].extensions["retell"]["retell"].dispatcher.stop()
+            self._database(name).dispose()
         for table in self._tables.values():
             table.close()
 

@@ -7,6 +7,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -96,9 +97,14 @@ def fallback(path: Path) -> Database:
     return database
 
 
-def make_inbox(database: Database, clock: Clock | None = None, **options: Any) -> Inbox:
+def make_inbox(
+    database: Database, clock: Clock | None = None, *, lease: float | None = None, **options: Any
+) -> Inbox:
     config = {"RETELL_API_KEY": "k"} | {f"RETELL_{k}": v for k, v in options.items()}
-    return Inbox(database, "retell", read_settings(config, environ={}), clock or Clock())
+    settings = read_settings(config, environ={})
+    if lease is not None:  # shorter than the option allows
+        settings = replace(settings, lease=timedelta(seconds=lease))
+    return Inbox(database, "retell", settings, clock or Clock())
 
 
 def rows(database: Database, table: str = "retell_event") -> list[dict[str, Any]]:

@@ -166,3 +166,9 @@ def test_a_refused_name_connects_nothing(retell: RetellBlueprint) -> None:
     with pytest.raises(ValueError, match="already"):
         retell.on("call_started", "call_ended", name="n")(another)
     assert connected(call_started, retell) == []
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "\ud800", "x" * 201, "a\nb", 5])
+def test_a_name_that_no_database_takes_is_refused(name: Any, retell: RetellBlueprint) -> None:
+    with pytest.raises(ValueError, match="1 to 200 printable characters"):
+        retell.on("call_ended", name=name)(lambda _, **extra: None)

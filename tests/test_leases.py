@@ -22,7 +22,7 @@ LEASE = 0.3
 
 @pytest.fixture
 def inbox() -> Inbox:
-    return make_inbox(MemoryDatabase(), utc_now, LEASE=LEASE)  # type: ignore[arg-type]
+    return make_inbox(MemoryDatabase(), utc_now, lease=LEASE)  # type: ignore[arg-type]
 
 
 def deliverer(app: Flask, retell: RetellBlueprint, inbox: Inbox) -> Deliverer:
@@ -91,7 +91,7 @@ def test_leases_are_renewed_after_an_outage_before_others_take_over(
 def test_a_run_of_over_ten_leases_is_warned_about_once(
     app: Flask, retell: RetellBlueprint, caplog: pytest.LogCaptureFixture
 ) -> None:
-    inbox = make_inbox(MemoryDatabase(), utc_now, LEASE=0.05)  # type: ignore[arg-type]
+    inbox = make_inbox(MemoryDatabase(), utc_now, lease=0.05)  # type: ignore[arg-type]
 
     @retell.on("call_ended", name="hanging")
     def hanging(sender: Any, **extra: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
 import threading
 import time
@@ -13,7 +14,7 @@ from enum import Enum
 
 from msgspec.structs import replace
 
-from .errors import GiveUp, InboxError, Retry
+from .errors import GiveUp, InboxError, PayloadError, Retry
 from .events import Event
 from .identity import Receiver, signal_name
 from .inbox.entry import (
@@ -143,20 +144,20 @@ class Deliverer:
         """Run the claim's deliveries one by one; whether one has to be tried again."""
         if claim.event is None:
             fault = type(claim.fault).__name__
-            _logger.error("%s cannot be read (%s): kept as invalid", claim.entry.event_id, fault)
-            return False
+            _logger.error("%s cannot be delivered: %s", claim.entry.event_id, fault)
+            return not isinstance(claim.fault, PayloadError)
         if claim.is_unheard:
             self._log_nobody_once(claim.event)
         failed = False
-        with self._keeper.keeping(claim):
-            try:
+        try:
+            with self._keeper.keeping(claim):
                 for delivery in claim.exhausted:
                     self._bury(claim.event, delivery)
                 while claim.current is not None:
                     failed |= self._attempt(claim, claim.event, claim.current, patience)
-            except BaseException:  # an interrupt, or a fault of ours: the rest is for later
-                self._give_back(claim)
-                raise
+        except BaseException:  # an interrupt, or a fault of ours: the rest is for later
+            self._give_back(claim)
+            raise
         return failed
 
     def _give_back(self, claim: Claim) -> None:
@@ -168,7 +169,10 @@ class Deliverer:
         self, claim: Claim, event: Event, delivery: Delivery, patience: float | None
     ) -> bool:
         event = replace(event, attempt=delivery.attempts) if delivery.attempts > 1 else event
+        process = os.getpid()
         outcome = self._invoke(event, delivery)
+        if os.getpid() != process:  # the receiver forked, and this is its child
+            os._exit(int(outcome.error is not None))
         try:
             result = decide(outcome.error, delivery.attempts, self.inbox)
             # Before anything that could fail: a result that is lost makes the receiver run again.
@@ -229,7 +233,7 @@ def decide(error: BaseException | None, attempts: int, inbox: Inbox) -> Result:
     text = _describe(error)
     if isinstance(error, GiveUp) or attempts >= inbox.settings.max_attempts:
         return Result(DeliveryStatus.DEAD, text)
-    after = error.after if isinstance(error, Retry) else None  # a host may have set it to anything
+    after = getattr(error, "after", None) if isinstance(error, Retry) else None
     return Result(DeliveryStatus.PENDING, text, inbox.clock() + _pause(after, attempts))
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
+
+_PATIENCE_SECONDS = 2.0
 
 
 class ProcessBound(Protocol):
@@ -22,10 +27,53 @@ def bind_to_process(target: ProcessBound) -> None:
     _bound.add(target)
 
 
+class Gate:
+    """Keeps a fork waiting while a thread is inside a driver, whose locks the child would copy."""
+
+    def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """All are outside, and it is open."""
+        self._changed: threading.Condition = threading.Condition()
+        self._inside: int = 0
+        self._is_closed: bool = False
+
+    @contextmanager
+    def passed(self) -> Iterator[None]:
+        """Be inside."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_closed, _PATIENCE_SECONDS)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                if self._is_closed:
+                    self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody in, and wait a while until all are out."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.wait_for(lambda: not self._inside, _PATIENCE_SECONDS)
+
+    def open(self) -> None:
+        """Let everybody in."""
+        with self._changed:
+            self._is_closed = False
+            self._changed.notify_all()
+
+
+gate: Gate = Gate()
+
+
 def _after_fork() -> None:
+    gate.begin_anew()
     for target in list(_bound):
         target.begin_anew()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=gate.close, after_in_parent=gate.open, after_in_child=_after_fork)

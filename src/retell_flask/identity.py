@@ -27,7 +27,9 @@ class ReceiverNames:
         self._names: dict[tuple[str, Hashable], tuple[str, Receiver]] = {}
 
     def give(self, name: str, receiver: Receiver, signals: list[Signal], sender: Any) -> None:
-        """Name a receiver, or raise ``ValueError`` if the name or the receiver is taken."""
+        """Name a receiver, or raise ``ValueError`` if that cannot be its name."""
+        if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 200:
+            raise ValueError("A receiver's name is text of 1 to 200 printable characters.")
         for signal in signals:
             if is_taken(name, receiver, signal, sender):
                 raise ValueError(f"{signal_name(signal)} has a receiver named {name!r} already.")

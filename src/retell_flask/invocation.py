@@ -26,9 +26,9 @@ FAILURES = (Exception, SystemExit, CancelledError)
 
 
 def _is_failure(error: BaseException) -> bool:
-    """An interrupt goes to the main thread; elsewhere it is the handler's own, or a time-out's."""
+    """Whatever a handler raises, but for what interrupts the main thread."""
     in_main_thread = threading.current_thread() is threading.main_thread()
-    return isinstance(error, FAILURES) or not in_main_thread
+    return not (in_main_thread and isinstance(error, (KeyboardInterrupt, GeneratorExit)))
 
 
 class Outcome(NamedTuple):

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from .errors import InboxError
 from .forks import bind_to_process
@@ -39,12 +39,11 @@ class LeaseKeeper:
     def keeping(self, claim: Claim) -> Iterator[None]:
         """Hold the lease of a claim."""
         with self._changed:
-            self._claims.append(claim)
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(
-                    target=self._loop, name="retell-leases", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._loop, name="retell-leases", daemon=True)
+                thread.start()
+                self._thread = thread
+            self._claims.append(claim)
             self._changed.notify()
         try:
             yield
@@ -66,7 +65,8 @@ class LeaseKeeper:
                     warned.add(claim)
                     _warn_of_long_run(claim)
             except Exception:  # a fault of ours, or of a host's clock or log handler
-                _logger.exception("Leases were not renewed")
+                with suppress(Exception):
+                    _logger.exception("Leases were not renewed")
 
     def _renew(self) -> None:
         """Until it succeeds: after an outage nobody takes a lease over before half of one."""

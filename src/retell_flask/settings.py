@@ -205,7 +205,7 @@ OPTIONS = (
     ),
     Option(
         "LEASE",
-        values.duration,
+        values.lease,
         timedelta(seconds=60),
         "60s",
         "How long after a process died its events are taken over. Hosts' clocks must agree to "

@@ -75,6 +75,7 @@ _NO_DURATION = (
     "takes a duration above zero: seconds (300), a timedelta, or text with a unit "
     "('90s', '15m', '24h', '30d')."
 )
+_SHORTEST_LEASE = timedelta(seconds=1)
 _LONGEST = timedelta(days=36_500)  # moments that lie as far off can still be computed
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|)\s*", re.ASCII)
 
@@ -84,6 +85,14 @@ def duration(value: Any) -> timedelta:
     parsed = duration_or_zero(value)
     if parsed <= timedelta(0):
         raise ValueError(_NO_DURATION)
+    return parsed
+
+
+def lease(value: Any) -> timedelta:
+    """A time that an ordinary pause of a process or a database does not outlast."""
+    parsed = duration(value)
+    if parsed < _SHORTEST_LEASE:
+        raise ValueError("takes a duration of at least a second ('60s', '5m').")
     return parsed
 
 
@@ -106,9 +115,17 @@ def size(value: Any) -> int:
     return _whole(value, 1, "takes a number of bytes, such as 33554432.")
 
 
-def count(least: int) -> Callable[[Any], int]:
-    """A whole number from ``least``."""
-    return lambda value: _whole(value, least, f"takes a whole number from {least}.")
+def count(least: int, most: int = 1_000) -> Callable[[Any], int]:
+    """A whole number from ``least`` to ``most``."""
+
+    def parse(value: Any) -> int:
+        otherwise = f"takes a whole number from {least} to {most}."
+        number = _whole(value, least, otherwise)
+        if number > most:
+            raise ValueError(otherwise)
+        return number
+
+    return parse
 
 
 def _whole(value: Any, least: int, otherwise: str) -> int:
@@ -154,6 +171,8 @@ def inbox_url(value: Any) -> URL | Place:
         url = make_url(value.strip() if isinstance(value, str) else value)
     except (ArgumentError, ValueError):
         raise ValueError(_NO_URL) from None
+    if "@" in (url.host or ""):
+        raise ValueError("has an '@' in its password: write it as %40.")
     driver = _DRIVERS.get(url.drivername)
     if driver is None:
         raise ValueError(

@@ -206,6 +206,24 @@ def test_an_outage_is_waited_out(
     assert len(alive(app)) == 2
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_receiver_that_forks_leaves_no_second_worker(
+    app: Flask, retell: RetellBlueprint, post: Post
+) -> None:
+    children: list[int] = []
+
+    @retell.on("call_ended")
+    def forks(sender: Any, **extra: Any) -> None:
+        child = os.fork()
+        if child:
+            children.append(child)
+
+    post(call_payload("call_ended"))
+    wait_until(lambda: statuses(app) == ["done"])
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+
+
 class TimeOut(BaseException):
     """As those of gevent and eventlet are."""
 

@@ -174,3 +174,13 @@ def test_a_snapshot_is_not_replayed_behind_a_newer_one(inbox: Inbox) -> None:
     assert [replay_entry(inbox, key, wanted) for key in keys] == [0, 2]
     assert run(inbox) == ["a", "b"]
     assert statuses(inbox) == ["done", "done"]
+
+
+def test_what_was_invalid_and_came_again_is_delivered_once(inbox: Inbox) -> None:
+    body = encode(call_payload("call_ended"))
+    inbox.keep_invalid(body)  # it was cut short, and Retell sent it again
+    inbox.add(parse_event(body, received_at=inbox.clock()))
+    assert run(inbox) == ["a", "b"]
+    (invalid,) = maintenance.ids(inbox, Query(status=EntryStatus.INVALID))
+    assert replay_entry(inbox, invalid, Replay(find("a"))) == 0
+    assert statuses(inbox) == ["invalid", "done"]

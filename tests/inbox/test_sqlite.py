@@ -291,3 +291,19 @@ def test_the_log_is_not_cleared_while_somebody_reads_it(database: FileDatabase) 
         assert database.erase_traces() is False
         reader.execute("COMMIT")
     assert database.erase_traces() is True
+
+
+@pytest.mark.parametrize("suffixes", [[""], ["-wal"], ["", "-wal", "-shm"]])
+def test_a_file_that_was_deleted_takes_no_more_events(
+    suffixes: list[str], database: FileDatabase
+) -> None:
+    if not database.is_wal and suffixes == ["-wal"]:
+        pytest.skip("there is no log")
+    scalar(database, "CREATE TABLE t (n)", write=True)
+    scalar(database, "INSERT INTO t VALUES (1) RETURNING n", write=True)
+    for suffix in suffixes:
+        Path(f"{database.path}{suffix}").unlink(missing_ok=True)
+    with pytest.raises(InboxError):
+        scalar(database, "INSERT INTO t VALUES (2) RETURNING n", write=True)
+    if "" in suffixes:  # a new inbox is made, and takes them
+        assert scalar(database, "SELECT count(*) FROM retell_event", write=True) == 0

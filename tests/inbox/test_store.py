@@ -301,12 +301,17 @@ def test_a_body_that_is_damaged_is_kept_and_in_nobodys_way(inbox: Inbox, clock: 
     assert states(inbox) == ["invalid", "done"]
 
 
-def test_a_search_for_receivers_that_fails_is_in_nobodys_way(inbox: Inbox) -> None:
+def test_a_search_for_receivers_that_fails_is_in_nobodys_way(inbox: Inbox, clock: Clock) -> None:
     add(inbox)
     claimed = inbox.claim_due(lambda event: 1 / 0)  # type: ignore[arg-type,return-value]
     assert claimed is not None
     assert isinstance(claimed.fault, ZeroDivisionError)
-    assert states(inbox) == ["invalid"]
+    assert states(inbox) == ["pending"]
+    add(inbox, call_id="call_2")
+    assert run(inbox) == ["a"]
+    clock.tick(60)
+    assert run(inbox) == ["a"]  # what was wrong may be over
+    assert states(inbox) == ["done", "done"]
 
 
 def test_an_error_is_kept_when_fewer_attempts_are_allowed(

@@ -73,8 +73,10 @@ class _Crew:
         self._wake_ups = workers  # what an earlier process left is looked for at once
         self._next_poll = 0.0
         self._threads: list[threading.Thread | None] = [None] * workers
-        self._process = os.getpid()
-        atexit.register(_stop_at_exit, weakref.ref(self))
+        self.process: int = os.getpid()
+        if not _crews:  # not at import: what the host registers before is done after us
+            atexit.register(_stop_at_exit)
+        _crews.add(self)
 
     def is_short(self) -> bool:
         """Whether a thread is missing that should be there."""
@@ -102,21 +104,20 @@ class _Crew:
             self._wake_ups = min(self._wake_ups + 1, len(self._threads))
             self._changed.notify()
 
-    def stop(self, seconds: float) -> bool:
-        """``Threads.stop`` for these."""
+    def begin_to_stop(self) -> None:
+        """Begin no further receivers."""
         self._stopping.set()
         with self._changed:
             self._changed.notify_all()
+
+    def stop(self, seconds: float) -> bool:
+        """``Threads.stop`` for these."""
+        self.begin_to_stop()
         deadline = time.monotonic() + seconds
         running = [thread for thread in self._threads if thread is not None]
         for thread in running:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in running)
-
-    def stop_in(self, process: int) -> None:
-        """Drain, in the process that the threads are in."""
-        if self._process == process:
-            self.stop(_DRAIN_SECONDS)
 
     def _work(self) -> None:
         while not self._stopping.is_set():
@@ -151,7 +152,14 @@ class _Crew:
             self._wake_ups = max(0, self._wake_ups - 1)
 
 
-def _stop_at_exit(reference: weakref.ref[_Crew]) -> None:
-    crew = reference()
-    if crew is not None:
-        crew.stop_in(os.getpid())
+_crews: weakref.WeakSet[_Crew] = weakref.WeakSet()
+
+
+def _stop_at_exit() -> None:
+    """All together, so that several blueprints take no longer than one."""
+    crews = [crew for crew in _crews if crew.process == os.getpid()]
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    for crew in crews:
+        crew.begin_to_stop()
+    for crew in crews:
+        crew.stop(max(0.0, deadline - time.monotonic()))

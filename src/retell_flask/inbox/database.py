@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ..errors import InboxError
-from ..forks import bind_to_process
+from ..forks import bind_to_process, gate
 from . import schema
 
 T = TypeVar("T")
@@ -138,7 +138,8 @@ class Database:
     @contextmanager
     def _as_inbox_error(self) -> Iterator[None]:
         try:
-            yield
+            with gate.passed():
+                yield
         except self.faults as error:
             raise self._inbox_error(error) from None
 

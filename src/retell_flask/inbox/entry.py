@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from ..errors import PayloadError
 from ..events import Event, parse_event
 
 
@@ -86,9 +88,17 @@ class Entry:
 
     def event(self) -> Event:
         """Parse the body. Raises ``PayloadError`` where this version cannot."""
-        # What is odd in it was said when it came in.
-        event = parse_event(self.body or b"", received_at=self.received_at, quiet=True)
+        try:
+            event = self._parse()
+        except PayloadError:
+            # What is nested deeply may have been read on a shallower stack than ours.
+            with ThreadPoolExecutor(1) as thread:
+                event = thread.submit(self._parse).result()
         return replace(event, id=self.event_id, revision=self.revision, synthetic=self.synthetic)
+
+    def _parse(self) -> Event:
+        # What is odd in it was said when it came in.
+        return parse_event(self.body or b"", received_at=self.received_at, quiet=True)
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,10 @@ def check_sqlite(
     _check_version(sqlite.sqlite_module())
     if is_in_memory(url):
         return
-    path = sqlite_path(url, instance_path).resolve()
+    try:
+        path = sqlite_path(url, instance_path).resolve()
+    except (OSError, RuntimeError, ValueError):  # NUL, surrogates, links in a circle
+        raise ConfigurationError(f"{prefix}_INBOX_URL names no file that could be.") from None
     if path in {sqlite_path(each, instance_path).resolve() for each in _hosts_urls(config)}:
         raise ConfigurationError(
             f"{prefix}_INBOX_URL names the SQLite file of this application's own database. "

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from ..errors import PayloadError
+from ..events import dedupe_key, event_id
 from .entry import (
     SNAPSHOT,
     Delivery,
@@ -88,10 +89,15 @@ def _revive(connection: Connection, entry: Entry, now: datetime) -> int:
         event = entry.event()
     except PayloadError:
         return 0
+    own_id = event_id(dedupe_key(event.type, event.session_id, event.raw))
+    taken = select(_e.id).where(_e.blueprint == entry.blueprint, _e.event_id == own_id)
+    if connection.execute(taken).first() is not None:
+        return 0  # it came once more since, and could be read
     connection.execute(
         update(entries)
         .where(_e.id == entry.id)
         .values(
+            event_id=own_id,
             type=storable(event.type),
             session=event.session_id and storable(event.session_id),
             stage=stage_of(event.type).value,

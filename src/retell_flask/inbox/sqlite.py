@@ -97,6 +97,7 @@ class FileDatabase(Database):
         self._of_the_parent.append(vars(self).get("_writer"))
         super().begin_anew()
         self._writer: Connection | None = None
+        self._files: tuple[Any, Any] = None, None  # the database and, in WAL mode, its log
         self._line = Line(self._commit)
         self._file_lock = FileLock(Path(f"{self.path}.lock"))
 
@@ -123,7 +124,9 @@ class FileDatabase(Database):
         connection.execute(f"PRAGMA synchronous={self._synchronous}")
         connection.execute("PRAGMA secure_delete=ON")
         if not self.is_wal:  # WAL stays with the file, this with the connection
-            connection.execute("PRAGMA journal_mode=TRUNCATE")
+            # Not while a process with a newer SQLite holds the file in WAL mode.
+            with contextlib.suppress(self._module.OperationalError):
+                connection.execute("PRAGMA journal_mode=TRUNCATE")
 
     def _write(self, operation: Operation[T]) -> T:
         # The other half is for a lock that others than we may hold.
@@ -139,6 +142,7 @@ class FileDatabase(Database):
             connection = self._connected()
             driver: Any = connection.connection.driver_connection
             driver.execute("BEGIN IMMEDIATE")
+            self._check_files()
             results = [operation(connection) for operation in operations]
             driver.execute("COMMIT")
         except BaseException as error:
@@ -148,6 +152,17 @@ class FileDatabase(Database):
             raise
         return results
 
+    def _check_files(self) -> None:
+        """A file that was deleted or replaced takes writes, which nobody will find."""
+        found = _identity(self.path), self.is_wal and _identity(Path(f"{self.path}-wal"))
+        known_file, known_log = self._files
+        self._files = known_file or found[0], known_log or found[1]
+        if None in found or found != self._files:
+            self._files = None, None
+            self._is_prepared = False
+            self.engine.dispose()
+            raise InboxError(f"{self.path} was deleted or replaced while it was in use.")
+
     def _connected(self) -> Connection:
         if self._writer is None:
             self._writer = self.engine.connect()
@@ -156,6 +171,7 @@ class FileDatabase(Database):
     def _drop_writer(self) -> None:
         if self._writer is not None:
             writer, self._writer = self._writer, None
+            self._files = self._files[0], None  # the log goes with its last connection
             with contextlib.suppress(Exception):
                 writer.invalidate()
                 writer.close()
@@ -271,6 +287,14 @@ def _create_engine(url: URL | str, *, begin: str | None = "BEGIN", **options: An
             engine, "begin", lambda connection: connection.exec_driver_sql(begin) and None
         )
     return engine
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _sync_directory(directory: Path) -> None:

@@ -304,6 +304,20 @@ def _make_invalid() -> Update:
     )
 
 
+def _postpone() -> Update:
+    """Give an entry back for later, whatever its deliveries are."""
+    return (
+        update(entries)
+        .where(_e.id == bindparam("entry_id"))
+        .values(
+            status=EntryStatus.PENDING.value,
+            next_attempt_at=at("later"),
+            lease_token=null(),
+            lease_expires_at=null(),
+        )
+    )
+
+
 def _find_deliveries() -> Select[Any]:
     """The deliveries of an entry, in order."""
     columns = [column for column in _d if column.name != "once"]
@@ -334,6 +348,9 @@ TAKE_ENTRY = _take_entry()
 EXTEND = _extend()
 BEGIN = _begin()
 MAKE_INVALID = _make_invalid()
+POSTPONE = _postpone()
+# A full disk takes a transaction that changes nothing: this one dirties a page.
+PROBE = update(schema_version).values(version=schema_version.c.version)
 FIND_DELIVERIES = _find_deliveries()
 COUNT_REVISIONS = _count_revisions()
 RECORD = _record(pending_only=False)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError
 
-from ..errors import InboxError
+from ..errors import InboxError, PayloadError
 from ..events import Event
 from ..settings import Settings
 from . import receipts, statements
@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 _DIED = "The process ended while it ran."
 _CLAIM_TRIES = 3
+_AFTER_A_FAULT = timedelta(minutes=1)
 
 
 def utc_now() -> datetime:
@@ -60,6 +61,7 @@ class Inbox:
         self.settings = settings
         self.clock = clock
         self._trusts_leases_from: datetime | None = None
+        self._is_out = False
 
     def check(self) -> None:
         """Raise ``InboxError`` unless the inbox answers."""
@@ -102,7 +104,7 @@ class Inbox:
         pending, expired = self._read(
             lambda connection: connection.execute(statements.IS_ANYTHING_DUE, names).one()
         )
-        if not pending and not (expired and self._trusts_leases(now)):
+        if not pending and not (expired and (self._is_out or self._trusts_leases(now))):
             return None
         return self._claim(statements.TAKE_DUE, {}, find_targets, sweep=expired, with_backoff=True)
 
@@ -139,7 +141,9 @@ class Inbox:
                 "token": token,
                 "expires": now + self.settings.lease,
             }
-            if sweep and self._trusts_leases(now):
+            if self._is_out:
+                connection.execute(statements.PROBE)
+            elif sweep and self._trusts_leases(now):
                 for swept in connection.execute(statements.SWEEP, values).all():
                     self._supersede(connection, swept.type, swept.session)
             try:
@@ -153,7 +157,12 @@ class Inbox:
 
         for _ in range(_CLAIM_TRIES):
             try:
-                return self._write(operation)
+                was_out = self._is_out
+                claim = self._write(operation)
+                if was_out:
+                    self._is_out = False
+                    self._trusts_leases_from = self.clock() + self.settings.lease / 2
+                return claim
             except _SessionRuns:
                 continue  # another worker took an entry of the same call: look again
         return None
@@ -171,10 +180,7 @@ class Inbox:
             claim.event = claim.entry.event()
             targets = [] if found else find_targets(claim.event)
         except Exception as error:
-            # Accepted by another release, or damaged: kept, shown, and in nobody's way.
-            claim.fault = error
-            claim.event = None
-            connection.execute(statements.MAKE_INVALID, {"entry_id": claim.entry.id})
+            self._set_aside(connection, claim, error)
             return claim
         claim.is_unheard = not found and not targets
         for position, target in enumerate(targets):
@@ -182,6 +188,15 @@ class Inbox:
         self._line_up(connection, claim, due)
         self._step(connection, claim, stop=False)
         return claim
+
+    def _set_aside(self, connection: Connection, claim: Claim, fault: Exception) -> None:
+        """Whatever is wrong with an entry, it is kept, and in nobody's way."""
+        claim.event, claim.fault = None, fault
+        if isinstance(fault, PayloadError):  # accepted by another release, or damaged
+            connection.execute(statements.MAKE_INVALID, {"entry_id": claim.entry.id})
+        else:
+            later = {"entry_id": claim.entry.id, "later": claim.claimed_at + _AFTER_A_FAULT}
+            connection.execute(statements.POSTPONE, later)
 
     def _line_up(self, connection: Connection, claim: Claim, due: datetime | None) -> None:
         """The deliveries that are due: fewest attempts first, so that none waits for another."""
@@ -287,7 +302,7 @@ class Inbox:
     # What an outage does to leases
 
     def _trusts_leases(self, now: datetime) -> bool:
-        """After an outage those who are alive first get time to renew theirs."""
+        """Once an outage is over, those who are alive first get time to renew theirs."""
         return self._trusts_leases_from is None or now >= self._trusts_leases_from
 
     def _read(self, operation: Operation[T]) -> T:
@@ -300,7 +315,7 @@ class Inbox:
         try:
             return run(operation)
         except InboxError:
-            self._trusts_leases_from = self.clock() + self.settings.lease / 2
+            self._is_out = True
             raise
 
 
