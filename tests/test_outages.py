@@ -186,6 +186,8 @@ def test_the_disk_is_full(options: dict[str, str], tmp_path: Path, journal: Jour
             assert not journal.lines("end")
             wait_for_its_end(journal)
             assert is_refused(server.post(big_event(some_id())))
+            # A process that had nothing to write must notice the outage, too: by its next poll.
+            time.sleep(2.5)
             ballast.unlink()
             settle(server, url)
             assert server.children() == workers
