@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +21,24 @@ STANDARD_SQLITE = "BENCH_STANDARD_SQLITE"
 def hide_pysqlite3() -> None:
     """Make the library take the standard library's SQLite. Before the inbox is used."""
     sys.modules["pysqlite3"] = None  # type: ignore[assignment]
+
+
+def exit_at_sigterm() -> None:
+    """As at Ctrl-C: what was started ends, and what was written goes."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+def run_again(script: str, *arguments: str) -> None:
+    """The same benchmark in a process of its own, which gets the time to clean up."""
+    process = subprocess.Popen([sys.executable, script, *arguments])
+    try:
+        status = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if status:
+        raise SystemExit(status)
 
 
 @contextmanager

@@ -202,6 +202,7 @@ def main() -> None:
         "--standard-sqlite", action="store_true", help="as if pysqlite3 were not installed"
     )
     options = arguments.parse_args()
+    facts.exit_at_sigterm()
     if options.standard_sqlite:
         facts.hide_pysqlite3()
         compare(options.sizes, options.rounds)

@@ -265,6 +265,7 @@ def main() -> None:
     if options.prune:
         prune_as_told(options.prune, options.days)
         return
+    facts.exit_at_sigterm()
     print(facts.describe("sqlalchemy", "psycopg"))
     if options.only != "postgresql":
         with facts.scratch() as directory:

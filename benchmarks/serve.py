@@ -23,7 +23,6 @@ import argparse
 import contextlib
 import json
 import os
-import signal
 import socket
 import statistics
 import subprocess
@@ -71,6 +70,7 @@ def serving(
         port = listening.getsockname()[1]
         options = ["-k", "gthread", "--workers", "2", "--threads", "4", "--log-level", "warning"]
         options += ["--bind", f"fd://{listening.fileno()}", "--chdir", str(HERE)]
+        options += ["--config", str(HERE / "gunicorn.conf.py")]
         gunicorn = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", *options, f"apps:{application}()"],
             env=environ,
@@ -163,7 +163,7 @@ def main() -> None:
         "--standard-sqlite", action="store_true", help="as if pysqlite3 were not installed"
     )
     options = arguments.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end as well
+    facts.exit_at_sigterm()
     if options.standard_sqlite:
         facts.hide_pysqlite3()
         compare(options.rounds, options.requests, standard=True)
@@ -172,8 +172,8 @@ def main() -> None:
     compare(options.rounds, options.requests, standard=False)
     if sqlite_module().__name__.startswith("pysqlite3"):
         print("\nThe same with the standard library's SQLite\n", flush=True)
-        repeat = ["--standard-sqlite", "--rounds", "3", "--requests", "1500"]
-        subprocess.run([sys.executable, __file__, *repeat], check=True)
+        few = ("--rounds", "3", "--requests", "1500")
+        facts.run_again(__file__, "--standard-sqlite", *few)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OLDEST = (3, 35, 0)  # RETURNING
-_POLL_SECONDS = 0.0005
+_POLL_SECONDS = 0.0001
 
 
 def sqlite_module() -> ModuleType:
@@ -87,6 +87,7 @@ class FileDatabase(Database):
         self, path: Path, synchronous: str = "FULL", module: ModuleType | None = None
     ) -> None:
         self.path = path
+        self._log = Path(f"{path}-wal")
         self._synchronous = synchronous
         self._module = module or sqlite_module()
         self.is_wal: bool = is_safe_in_wal(self._module.sqlite_version_info)
@@ -154,7 +155,7 @@ class FileDatabase(Database):
 
     def _check_files(self) -> None:
         """A file that was deleted or replaced takes writes, which nobody will find."""
-        found = _identity(self.path), self.is_wal and _identity(Path(f"{self.path}-wal"))
+        found = _identity(self.path), self.is_wal and _identity(self._log)
         known_file, known_log = self._files
         self._files = known_file or found[0], known_log or found[1]
         if None in found or found != self._files:
