@@ -8,6 +8,7 @@ wait; the processes take turns by a lock on a file beside the database.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import logging
 import os
@@ -70,7 +71,7 @@ class MemoryDatabase(Database):
         self._turn = threading.RLock()
 
     def _create_engine(self) -> Engine:
-        return _create_engine("sqlite://", poolclass=StaticPool)
+        return _create_engine("sqlite://", sqlite3, poolclass=StaticPool)
 
     def _read(self, operation: Operation[T]) -> T:
         return self._write(operation)
@@ -117,17 +118,13 @@ class FileDatabase(Database):
 
     def _create_engine(self) -> Engine:
         url = URL.create("sqlite", database=str(self.path))
-        engine = _create_engine(url, module=self._module, begin=None)
-        event.listen(engine, "connect", self._set_pragmas)
+        engine = _create_engine(url, self._module, begin=None)
+        # Not by a method: the pool keeps its listeners while the writer, which we keep, is out.
+        listener = functools.partial(
+            _set_pragmas, synchronous=self._synchronous, is_wal=self.is_wal
+        )
+        event.listen(engine, "connect", listener)
         return engine
-
-    def _set_pragmas(self, connection: Any, _: Any) -> None:
-        connection.execute(f"PRAGMA synchronous={self._synchronous}")
-        connection.execute("PRAGMA secure_delete=ON")
-        if not self.is_wal:  # WAL stays with the file, this with the connection
-            # Not while a process with a newer SQLite holds the file in WAL mode.
-            with contextlib.suppress(self._module.OperationalError):
-                connection.execute("PRAGMA journal_mode=TRUNCATE")
 
     def _write(self, operation: Operation[T]) -> T:
         # The other half is for a lock that others than we may hold.
@@ -271,11 +268,15 @@ class FileLock:
             os.close(self._descriptor)
 
 
-def _create_engine(url: URL | str, *, begin: str | None = "BEGIN", **options: Any) -> Engine:
+def _create_engine(
+    url: URL | str, module: ModuleType, *, begin: str | None = "BEGIN", **options: Any
+) -> Engine:
     """The driver opens no transaction by itself: its own would upgrade, and fail, in mid-way."""
     engine = create_engine(
         url,
+        module=module,
         connect_args={
+            "factory": _closing(module.Connection),
             "isolation_level": None,
             "check_same_thread": False,
             "timeout": PATIENCE_SECONDS / 2,
@@ -288,6 +289,20 @@ def _create_engine(url: URL | str, *, begin: str | None = "BEGIN", **options: An
             engine, "begin", lambda connection: connection.exec_driver_sql(begin) and None
         )
     return engine
+
+
+def _set_pragmas(connection: Any, _: Any, *, synchronous: str, is_wal: bool) -> None:
+    connection.execute(f"PRAGMA synchronous={synchronous}")
+    connection.execute("PRAGMA secure_delete=ON")
+    if not is_wal:  # WAL stays with the file, this with the connection
+        # Not while a process with a newer SQLite holds the file in WAL mode.
+        with contextlib.suppress(connection.OperationalError):
+            connection.execute("PRAGMA journal_mode=TRUNCATE")
+
+
+def _closing(connection: type[Any]) -> type[Any]:
+    """Closed when its application is dropped, since no host closes one; 3.13 warns of others."""
+    return type(connection.__name__, (connection,), {"__del__": connection.close})
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
