@@ -1,4 +1,4 @@
-"""The applications that are measured, in the process or as ``gunicorn "apps:durable()"``.
+"""The applications that are measured, in the process or as ``gunicorn "apps:serve_durable()"``.
 
 Each answers ``POST /webhooks/retellai``. Options that are not given come from the
 environment. The receivers of retell-flask and of the SDK's view read ``call_id``,
@@ -54,9 +54,26 @@ def library(name: str, **options: str) -> Flask:
     return app
 
 
-def durable() -> Flask:
-    """For gunicorn: ``RETELL_INBOX_URL`` and ``RETELL_WORKERS`` come from the environment."""
-    return library("durable", DISPATCH="threads")
+class NamingItsProcess:
+    """For gunicorn: an application whose answers name the process that they come from."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            return start_response(status, [*headers, ("X-Worker", str(os.getpid()))], exc_info)
+
+        return self.app(environ, start)
+
+
+def serve_bare() -> NamingItsProcess:
+    return NamingItsProcess(bare())
+
+
+def serve_durable() -> NamingItsProcess:
+    """``RETELL_INBOX_URL`` and ``RETELL_WORKERS`` come from the environment."""
+    return NamingItsProcess(library("durable", DISPATCH="threads"))
 
 
 def sdk() -> Flask:

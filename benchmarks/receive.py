@@ -26,8 +26,6 @@ import argparse
 import contextlib
 import io
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -213,14 +211,8 @@ def main() -> None:
     if sqlite_module().__name__.startswith("pysqlite3"):
         print("\nThe same with the standard library's SQLite\n", flush=True)
         sizes = [str(size) for size in options.sizes]
-        repeat = [
-            "--standard-sqlite",
-            "--rounds",
-            str(options.rounds // 2 or 1),
-            "--sizes",
-            *sizes,
-        ]
-        subprocess.run([sys.executable, __file__, *repeat], check=True)
+        rounds = str(options.rounds // 2 or 1)
+        facts.run_again(__file__, "--standard-sqlite", "--rounds", rounds, "--sizes", *sizes)
 
 
 if __name__ == "__main__":
