@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 _PATIENCE_SECONDS = 2.0
@@ -39,19 +37,18 @@ class Gate:
         self._inside: int = 0
         self._is_closed: bool = False
 
-    @contextmanager
-    def passed(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Be inside."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._is_closed, _PATIENCE_SECONDS)
+            if self._is_closed:
+                self._changed.wait_for(lambda: not self._is_closed, _PATIENCE_SECONDS)
             self._inside += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._inside -= 1
-                if self._is_closed:
-                    self._changed.notify_all()
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._inside -= 1
+            if self._is_closed:
+                self._changed.notify_all()
 
     def close(self) -> None:
         """Let nobody in, and wait a while until all are out."""

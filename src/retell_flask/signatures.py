@@ -276,7 +276,9 @@ def _as_key(key: str | bytes) -> bytes:
 
 
 def _digest(key: bytes, body: bytes, timestamp: bytes = b"") -> bytes:
-    return hmac.digest(key, body + timestamp, "sha256")
+    digest = hmac.new(key, body, "sha256")
+    digest.update(timestamp)
+    return digest.digest()
 
 
 def _now_ms() -> int:

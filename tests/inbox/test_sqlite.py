@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,10 @@ def test_those_who_wait_are_committed_together(database: FileDatabase) -> None:
     commits: list[int] = []
     commit = database._line._commit
 
-    def counting(operations: list[Any], deadline: float) -> list[Any]:
-        commits.append(len(operations))
-        return commit(operations, deadline)
+    def counting(take: Callable[[], list[Any]], deadline: float) -> list[Any]:
+        results = commit(take, deadline)
+        commits.append(len(results))
+        return results
 
     scalar(database, "CREATE TABLE t (n)", write=True)
     database._line._commit = counting
@@ -181,11 +183,10 @@ def test_a_process_that_keeps_the_lock_is_not_waited_for_for_ever(
     scalar(database, "CREATE TABLE t (n)", write=True)
     monkeypatch.setattr(sqlite, "PATIENCE_SECONDS", 0.05)
     holder = FileLock(Path(f"{database.path}.lock"))
-    with (
-        holder.held(time.monotonic() + 1),
-        pytest.raises(InboxError, match="Another process holds"),
-    ):
+    holder.take(time.monotonic() + 1)
+    with pytest.raises(InboxError, match="Another process holds"):
         scalar(database, "INSERT INTO t VALUES (1) RETURNING n", write=True)
+    holder.release()
     scalar(database, "INSERT INTO t VALUES (2) RETURNING n", write=True)
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -66,9 +65,7 @@ class Database:
 
     def read(self, operation: Operation[T]) -> T:
         """Run a read. Raises ``InboxError``."""
-        with self._as_inbox_error():
-            self._prepare()
-            return self._read(operation)
+        return self._run(lambda: self._read(operation))
 
     def write(self, operation: Operation[T]) -> T:
         """Run a transaction and commit it. Raises ``InboxError``; then nothing of it holds.
@@ -76,9 +73,7 @@ class Database:
         ``operation`` may run in another thread, together with other operations, and once
         more if one of those fails.
         """
-        with self._as_inbox_error():
-            self._prepare()
-            return self._write(operation)
+        return self._run(lambda: self._write(operation))
 
     def _read(self, operation: Operation[T]) -> T:
         with self.engine.connect() as connection:
@@ -99,12 +94,9 @@ class Database:
 
     def init(self) -> bool:
         """Make the tables. False if they were there in this version. Raises ``InboxError``."""
-        with self._as_inbox_error():
-            return self._make_tables()
+        return self._run(self._make_tables, prepare=False)
 
     def _prepare(self) -> None:
-        if self._is_prepared:
-            return
         began = time.monotonic()
         if not self._preparing.acquire(timeout=PATIENCE_SECONDS):
             raise InboxError("The inbox did not answer in time.")
@@ -135,11 +127,12 @@ class Database:
         with self.engine.begin() as connection:
             return schema.ensure(connection)
 
-    @contextmanager
-    def _as_inbox_error(self) -> Iterator[None]:
+    def _run(self, work: Callable[[], T], *, prepare: bool = True) -> T:
         try:
-            with gate.passed():
-                yield
+            with gate:
+                if prepare and not self._is_prepared:
+                    self._prepare()
+                return work()
         except self.faults as error:
             raise self._inbox_error(error) from None
 

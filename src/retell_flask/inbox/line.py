@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections import deque
@@ -16,7 +17,8 @@ from ..errors import InboxError
 
 T = TypeVar("T")
 
-Commit = Callable[[list[Callable[[Connection], Any]], float], list[Any]]
+Operations = list[Callable[[Connection], Any]]
+Commit = Callable[[Callable[[], Operations], float], list[Any]]
 
 _MOST_TOGETHER = 100
 # Whatever the operation: trying each alone would only take longer.
@@ -44,7 +46,11 @@ class Ticket(Generic[T]):
 
 
 class Line:
-    """``commit`` runs operations in one transaction, before a deadline, or raises."""
+    """``commit`` runs operations in one transaction, before a deadline, or raises.
+
+    It is given a function that returns them, to be called once it can begin: until then,
+    more may come.
+    """
 
     def __init__(self, commit: Commit) -> None:
         self.turn: threading.Lock = threading.Lock()
@@ -84,27 +90,39 @@ class Line:
 
     def _serve(self, deadline: float) -> None:
         together: list[Ticket[Any]] = []
-        while self._waiting and len(together) < _MOST_TOGETHER:
-            ticket = self._waiting.popleft()
-            if not ticket.is_abandoned:
-                together.append(ticket)
+
+        def take() -> Operations:
+            while self._waiting and len(together) < _MOST_TOGETHER:
+                ticket = self._waiting.popleft()
+                if not ticket.is_abandoned:
+                    together.append(ticket)
+            return _operations(together)
+
         try:
-            self._settle(together, deadline)
+            self._settle(together, take, deadline)
         except BaseException:  # an interrupt is for this thread alone
             self._waiting.extendleft(t for t in reversed(together) if not t.is_settled)
             raise
 
-    def _settle(self, tickets: list[Ticket[Any]], deadline: float) -> None:
+    def _settle(
+        self, tickets: list[Ticket[Any]], take: Callable[[], Operations], deadline: float
+    ) -> None:
         try:
-            results = self._commit([ticket.operation for ticket in tickets], deadline)
+            results = self._commit(take, deadline)
         except Exception as error:
+            if not tickets:
+                raise  # it could not begin: the others wait for a while of their own
             if len(tickets) > 1 and not isinstance(error, _OUTAGES):
                 # One of them is to blame: each for itself.
                 for ticket in tickets:
-                    self._settle([ticket], deadline)
+                    self._settle([ticket], functools.partial(_operations, [ticket]), deadline)
                 return
             for ticket in tickets:
                 ticket.settle(None, error)
         else:
             for ticket, result in zip(tickets, results, strict=True):
                 ticket.settle(result)
+
+
+def _operations(tickets: list[Ticket[Any]]) -> Operations:
+    return [ticket.operation for ticket in tickets]

@@ -57,11 +57,17 @@ def _received(blueprint: str, body: bytes, received_at: datetime) -> Values:
     }
 
 
-def insert(connection: Connection, values: Values) -> int | None:
-    """The new row's id; None where its event id is taken."""
-    statement = statements.INSERT_ENTRY[connection.dialect.name]
-    inserted: int | None = connection.execute(statement, values).scalar()
-    return inserted
+class NewEntry:
+    """An operation: write a row. The result is its id, or None where its event id is taken."""
+
+    def __init__(self, values: Values) -> None:
+        self.values = values
+
+    def __call__(self, connection: Connection) -> int | None:
+        """Several at once are written by ``together``."""
+        statement = statements.INSERT_ENTRY[connection.dialect.name]
+        inserted: int | None = connection.execute(statement, self.values).scalar()
+        return inserted
 
 
 def insert_again(connection: Connection, values: Values, event: Event) -> Added:
@@ -78,7 +84,7 @@ def insert_again(connection: Connection, values: Values, event: Event) -> Added:
         "revises": first.id,
         "revision": revisions + 1,
     }
-    entry_id = insert(connection, values)
+    entry_id = NewEntry(values)(connection)
     if entry_id is not None:
         return Added(entry_id, duplicate=False)
     return Added(_find(connection, values).id, duplicate=True)

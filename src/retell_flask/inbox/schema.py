@@ -42,6 +42,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 
 
+def microseconds(moment: datetime) -> int:
+    """Since 1970."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
 class Moment(TypeDecorator[datetime]):
     """An aware datetime, kept as microseconds since 1970."""
 
@@ -49,7 +54,7 @@ class Moment(TypeDecorator[datetime]):
     cache_ok: bool | None = True
 
     def process_bind_param(self, value: datetime | None, _: Dialect) -> int | None:
-        return None if value is None else (value - _EPOCH) // _MICROSECOND
+        return None if value is None else microseconds(value)
 
     def process_result_value(self, value: Any, _: Dialect) -> datetime | None:
         return None if value is None else _EPOCH + value * _MICROSECOND

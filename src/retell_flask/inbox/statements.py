@@ -72,12 +72,10 @@ def at(name: str) -> Any:
 def _insert_unless_there(table: Table, *unique: str) -> dict[str, Insert]:
     """By dialect: an insert that leaves alone what is there, and returns the new row's id."""
     return {
-        "sqlite": sqlite.insert(table)
+        name: dialect.insert(table)
         .on_conflict_do_nothing(index_elements=list(unique))
-        .returning(table.c.id),
-        "postgresql": postgresql.insert(table)
-        .on_conflict_do_nothing(index_elements=list(unique))
-        .returning(table.c.id),
+        .returning(table.c.id)
+        for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
     }
 
 

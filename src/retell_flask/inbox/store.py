@@ -33,6 +33,7 @@ from .entry import (
     Result,
     Target,
 )
+from .receipts import NewEntry
 from .schema import entries
 
 T = TypeVar("T")
@@ -71,21 +72,24 @@ class Inbox:
 
     def add(self, event: Event) -> Added:
         """Commit an event, unless it is there already."""
-        values = receipts.of_event(self.blueprint, event)
-
-        def operation(connection: Connection) -> Added:
-            entry_id = receipts.insert(connection, values)
-            if entry_id is None:
-                return receipts.insert_again(connection, values, event)
-            self._supersede(connection, values["type"], values["session"])
-            return Added(entry_id, duplicate=False)
-
-        return self._write(operation)
+        new = NewEntry(receipts.of_event(self.blueprint, event))
+        entry_id = self._write(self._superseding(new) if event.type == SNAPSHOT else new)
+        if entry_id is None:
+            return self._write(lambda c: receipts.insert_again(c, new.values, event))
+        return Added(entry_id, duplicate=False)
 
     def keep_invalid(self, body: bytes) -> None:
         """Commit a rightly signed body that is no event."""
-        values = receipts.of_invalid(self.blueprint, body, self.clock())
-        self._write(lambda connection: receipts.insert(connection, values))
+        self._write(NewEntry(receipts.of_invalid(self.blueprint, body, self.clock())))
+
+    def _superseding(self, new: NewEntry) -> Operation[int | None]:
+        def operation(connection: Connection) -> int | None:
+            entry_id = new(connection)
+            if entry_id is not None:
+                self._supersede(connection, new.values["type"], new.values["session"])
+            return entry_id
+
+        return operation
 
     def _supersede(self, connection: Connection, type_: str, session: str | None) -> None:
         if type_ == SNAPSHOT and session and self.settings.transcripts == "latest":
@@ -343,10 +347,8 @@ def insert_delivery(
         "next_attempt_at": now,
         "once": target.once,
     }
-    inserted = connection.execute(
-        statements.INSERT_DELIVERY[connection.dialect.name], values
-    ).scalar()
-    return int(inserted is not None)
+    insert = statements.INSERT_DELIVERY[connection.dialect.name]
+    return int(connection.execute(insert, values).scalar() is not None)
 
 
 def entry_of(row: Any) -> Entry:
