@@ -84,9 +84,21 @@ class Server:
         return {pid for pid in _children(self.process.pid) if is_alive(pid)}
 
     def stop(self, seconds: float = 15) -> None:
-        """As a host's supervisor does it."""
+        """As a host's supervisor does it. One that does not end says where its threads stand."""
         self.process.terminate()
-        self.process.wait(seconds)
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(3)
+                return
+            # gunicorn forgets the signal for a worker that boots when it comes.
+            for pid in self.children():
+                os.kill(pid, signal.SIGTERM)
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            for pid in self.children() or {self.process.pid}:
+                os.kill(pid, signal.SIGABRT)
+            time.sleep(1)
+            raise AssertionError(f"Did not end:\n{self.log.read_text('utf-8')}") from None
 
 
 def request(
@@ -176,7 +188,7 @@ def running(
         process = subprocess.Popen(
             [sys.executable, "-m", *command, *arguments],
             cwd=HERE,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", **environ},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -191,14 +203,13 @@ def running(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.terminate()
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(10)
-    finally:
-        # Workers outlive a server that was killed.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+    # Workers outlive a server that was killed.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
 
 
 def _wait_for(server: Server) -> None:
