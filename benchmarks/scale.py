@@ -84,11 +84,12 @@ def searches() -> dict[str, Query]:
         "events": Query(),
         "events, done": Query(status=EntryStatus.DONE),
         "events, dead": Query(status=EntryStatus.DEAD),
+        "events, pending": Query(status=EntryStatus.PENDING),
+        "events, superseded": Query(status=EntryStatus.SUPERSEDED),
         "events, of a call": Query(names=[stock.A_CALL]),
         "events, of a type": Query(type=stock.A_TYPE),
-        "events, of a receiver": Query(receiver=stock.A_RECEIVER),
         "events, until then": Query(until=long_ago),
-        "events, since today": Query(since=datetime.now(timezone.utc) - timedelta(seconds=5)),
+        "events, just now": Query(since=datetime.now(timezone.utc) - timedelta(seconds=5)),
     }
 
 

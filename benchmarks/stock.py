@@ -26,7 +26,6 @@ from retell_flask.inbox.store import Inbox
 
 A_CALL = "call_of_long_ago"
 A_TYPE = "alert_triggered"
-A_RECEIVER = "host:long_gone"
 OF_EACH = 60
 SPAN = timedelta(days=29)
 _LIFECYCLE = ("call_started", "call_ended", "call_analyzed")
@@ -62,14 +61,13 @@ class Filler:
         self._deliveries: list[Row] = []
 
     def add_oddities(self) -> None:
-        """The oldest ones: some are dead, some of a rare type or receiver, three of a call."""
+        """The oldest ones: some are dead, some of a rare type, three of a call."""
         at = self._now - SPAN - timedelta(hours=1)
         for type_ in _LIFECYCLE:
             self._add(type_, A_CALL, at)
         for _ in range(OF_EACH):
             self._add("call_ended", _call(), at, status="dead")
             self._add(A_TYPE, None, at)
-            self._add("call_ended", _call(), at, receiver=A_RECEIVER)
         self._flush()
 
     def add_done(self, count: int) -> None:

@@ -28,6 +28,15 @@ class EntryStatus(str, Enum):
     FORGOTTEN = "forgotten"  # emptied at somebody's wish; kept so that no repeat brings it back
 
 
+# Final, and not the rule.
+ASIDE = (
+    EntryStatus.DEAD,
+    EntryStatus.INVALID,
+    EntryStatus.SUPERSEDED,
+    EntryStatus.FORGOTTEN,
+)
+
+
 class DeliveryStatus(str, Enum):
     """Where one receiver of an entry stands."""
 

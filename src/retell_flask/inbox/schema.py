@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from ..errors import InboxError
-from .entry import DeliveryStatus, EntryStatus
+from .entry import ASIDE, DeliveryStatus, EntryStatus
 
 VERSION = 1
 _ADVISORY_LOCK = 0x726574656C6C  # "retell"
@@ -120,17 +120,14 @@ _index("retell_event_due", _e.blueprint, _e.next_attempt_at, _e.id, where=_is_pe
 _index("retell_event_lease", _e.blueprint, _e.lease_expires_at, where=_is_running)
 # Two entries of a session never run together: a look-up in the claim would not hold.
 _index("retell_event_one_at_a_time", _e.blueprint, _e.session, where=_is_running, unique=True)
+# For lists, newest first, and for pruning. The type is looked at without the rows.
+_index("retell_event_received", _e.blueprint, _e.received_at, _e.id, _e.type)
 _index(
-    "retell_event_prunable",
+    "retell_event_aside",
     _e.blueprint,
     _e.received_at,
-    where=_e.status.in_([EntryStatus.DONE.value, EntryStatus.SUPERSEDED.value]),
-)
-_index(
-    "retell_event_trouble",
-    _e.blueprint,
     _e.id,
-    where=_e.status.in_([EntryStatus.DEAD.value, EntryStatus.INVALID.value]),
+    where=_e.status.in_([status.value for status in ASIDE]),
 )
 _index(
     "retell_delivery_unfinished",
