@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import Protocol
 
 _PATIENCE_SECONDS = 2.0
 
 
-class ProcessBound(Protocol):
+class ProcessBound:
     """An object whose state belongs to the process that made it."""
+
+    def before_fork(self) -> None:
+        """Let go of what must not be copied; called in the parent, while nobody uses it."""
 
     def begin_anew(self) -> None:
         """Drop that state; called in the child, before anything else runs there."""
+        raise NotImplementedError
 
 
 _bound: weakref.WeakSet[ProcessBound] = weakref.WeakSet()
@@ -50,11 +53,11 @@ class Gate:
             if self._is_closed:
                 self._changed.notify_all()
 
-    def close(self) -> None:
-        """Let nobody in, and wait a while until all are out."""
+    def close(self) -> bool:
+        """Let nobody in, and wait a while until all are out; whether they are."""
         with self._changed:
             self._is_closed = True
-            self._changed.wait_for(lambda: not self._inside, _PATIENCE_SECONDS)
+            return self._changed.wait_for(lambda: not self._inside, _PATIENCE_SECONDS)
 
     def open(self) -> None:
         """Let everybody in."""
@@ -66,6 +69,12 @@ class Gate:
 gate: Gate = Gate()
 
 
+def _before_fork() -> None:
+    if gate.close():
+        for target in list(_bound):
+            target.before_fork()
+
+
 def _after_fork() -> None:
     gate.begin_anew()
     for target in list(_bound):
@@ -73,4 +82,4 @@ def _after_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=gate.close, after_in_parent=gate.open, after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=gate.open, after_in_child=_after_fork)

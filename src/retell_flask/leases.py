@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from .errors import InboxError
-from .forks import bind_to_process
+from .forks import ProcessBound, bind_to_process
 from .inbox.entry import Claim
 from .inbox.store import Inbox
 from .throttle import Throttle
@@ -19,7 +19,7 @@ _logger = logging.getLogger(__name__)
 _LONG_RUN_LEASES = 10
 
 
-class LeaseKeeper:
+class LeaseKeeper(ProcessBound):
     """Renews at each third of a lease, from a thread of its own in each process."""
 
     def __init__(self, inbox: Inbox) -> None:

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,12 +165,32 @@ def test_one_that_fails_takes_no_other_along(database: FileDatabase) -> None:
     assert scalar(database, "SELECT count(*) FROM t") == 4
 
 
+@contextmanager
+def held_elsewhere(turn: threading.RLock) -> Iterator[None]:
+    """As if another thread's commit took its time."""
+    is_held, is_over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with turn:
+            is_held.set()
+            is_over.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    is_held.wait(10)
+    try:
+        yield
+    finally:
+        is_over.set()
+        holder.join()
+
+
 def test_nobody_waits_longer_than_patience_allows(
     database: FileDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scalar(database, "CREATE TABLE t (n)", write=True)
     monkeypatch.setattr(sqlite, "PATIENCE_SECONDS", 0.05)
-    with database._line.turn, pytest.raises(InboxError, match="busy"):
+    with held_elsewhere(database._line.turn), pytest.raises(InboxError, match="busy"):
         scalar(database, "INSERT INTO t VALUES (1) RETURNING n", write=True)
     scalar(database, "INSERT INTO t VALUES (2) RETURNING n", write=True)
     assert scalar(database, "SELECT group_concat(n) FROM t") == "2"
@@ -202,6 +222,86 @@ def test_an_interrupted_write_leaves_the_line_in_order(database: FileDatabase) -
     assert not other.is_settled
     assert scalar(database, "SELECT 1", write=True) == 1
     assert other.result() == 7
+
+
+class InterruptedLock:
+    """Interrupts whoever takes it for the first time, as soon as that is done."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._is_quiet = False
+        self.release = self._lock.release
+
+    def acquire(self, timeout: float) -> bool:
+        is_taken = self._lock.acquire(timeout=timeout)
+        if not self._is_quiet:
+            self._is_quiet = True
+            raise KeyboardInterrupt
+        return is_taken
+
+    def __enter__(self) -> bool:
+        return self._lock.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_an_interrupted_wait_leaves_the_turn_to_others(
+    database: FileDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scalar(database, "SELECT 1")
+    monkeypatch.setattr(sqlite, "PATIENCE_SECONDS", 2)
+    monkeypatch.setattr(database._line, "turn", InterruptedLock())
+    with pytest.raises(KeyboardInterrupt):
+        scalar(database, "SELECT 1", write=True)
+    others = threading.Thread(
+        target=scalar, args=(database, "CREATE TABLE t (n)"), kwargs={"write": True}
+    )
+    others.start()
+    others.join()
+    assert scalar(database, "SELECT count(*) FROM t") == 0
+
+
+def test_a_receipt_that_was_taken_out_of_the_line_is_not_forgotten(
+    database: FileDatabase,
+) -> None:
+    scalar(database, "SELECT 1")
+    with held_elsewhere(database._line.turn):
+        writer = threading.Thread(
+            target=scalar, args=(database, "CREATE TABLE t (n)"), kwargs={"write": True}
+        )
+        writer.start()
+        while not len(database._line):
+            time.sleep(0.001)
+        database._line._waiting.clear()  # an interrupt does that, between two instructions
+    writer.join(10)
+    assert scalar(database, "SELECT count(*) FROM t") == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_goes_on_when_its_parent_ends(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from retell_flask.inbox.sqlite import FileDatabase\n"
+        "def write():\n"
+        "    database.write(lambda c: c.exec_driver_sql('INSERT INTO t VALUES (1)'))\n"
+        "database = FileDatabase(Path(sys.argv[1]))\n"
+        "database.write(lambda c: c.exec_driver_sql('CREATE TABLE t (n)'))\n"
+        "parent = os.getpid()\n"
+        "if os.fork():\n"
+        "    time.sleep(0.5)\n"
+        "    sys.exit()\n"
+        "write()\n"
+        "while os.getppid() == parent:\n"
+        "    time.sleep(0.01)\n"
+        "for _ in range(3):\n"
+        "    write()\n"
+        "print('written')\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "inbox.sqlite3")]
+    ended = subprocess.run(command, check=True, timeout=30, stdout=subprocess.PIPE)
+    assert ended.stdout == b"written\n"
 
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
@@ -322,3 +422,17 @@ def test_a_file_that_was_deleted_takes_no_more_events(
         scalar(database, "INSERT INTO t VALUES (2) RETURNING n", write=True)
     if "" in suffixes:  # a new inbox is made, and takes them
         assert scalar(database, "SELECT count(*) FROM retell_event", write=True) == 0
+
+
+def test_a_new_inbox_is_made_where_the_file_went_while_nobody_had_it_open(
+    database: FileDatabase,
+) -> None:
+    with pytest.raises(InboxError):
+        scalar(database, "no statement", write=True)  # which closes the connection
+    database.engine.dispose()
+    for file in database.path.parent.iterdir():
+        file.unlink()
+    database.path.touch()  # often under the number of the deleted one
+    with suppress(InboxError):
+        scalar(database, "SELECT 1", write=True)
+    assert scalar(database, "SELECT count(*) FROM retell_event", write=True) == 0

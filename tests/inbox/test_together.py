@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from databases import rows
+from retell_flask.errors import InboxError
 from retell_flask.events import parse_event
 from retell_flask.inbox import receipts
 from retell_flask.inbox.database import Database
+from retell_flask.inbox.line import Ticket
 from retell_flask.inbox.receipts import NewEntry, Values
 from retell_flask.inbox.sqlite import FileDatabase
 from retell_flask.inbox.together import insert_together
@@ -52,6 +54,16 @@ def test_a_row_is_the_same_as_one_of_its_own_statement(database: FileDatabase) -
     database.write(NewEntry({**one, "blueprint": "other"}))
     first, second = rows(database)
     assert {**first, "id": 2, "blueprint": "other"} == second
+
+
+def test_one_that_cannot_be_written_takes_no_other_along(database: FileDatabase) -> None:
+    database.init()
+    good, bad = NewEntry(values("a")), NewEntry({**values("b"), "type": None})
+    other: Ticket[int | None] = Ticket(good)
+    database._line.join(other)
+    with pytest.raises(InboxError, match="NOT NULL"):
+        database.write(bad)
+    assert other.result() == 1
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=6), max_size=6))

@@ -13,7 +13,7 @@ import weakref
 
 from ..delivery import Deliverer
 from ..errors import InboxError
-from ..forks import bind_to_process
+from ..forks import ProcessBound, bind_to_process
 from ..inbox.entry import Receipt
 from ..throttle import Throttle, withheld_note
 from . import Answer
@@ -26,7 +26,7 @@ _OUTAGE_PAUSE_SECONDS = 2.0
 _DRAIN_SECONDS = 5.0
 
 
-class Threads:
+class Threads(ProcessBound):
     """Starts with the first request in a process, or by ``start``; never at import."""
 
     def __init__(self, deliverer: Deliverer, workers: int) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ..errors import InboxError
-from ..forks import bind_to_process, gate
+from ..forks import ProcessBound, bind_to_process, gate
 from . import schema
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ Operation = Callable[[Connection], T]
 PATIENCE_SECONDS = 8.0
 
 
-class Database:
+class Database(ProcessBound):
     """An engine, and the tables once they were found or made.
 
     ``engine`` is called in each process at its first use.

@@ -53,7 +53,8 @@ class Line:
     """
 
     def __init__(self, commit: Commit) -> None:
-        self.turn: threading.Lock = threading.Lock()
+        # Refuses to be released by a thread that does not have it: see write.
+        self.turn: threading.RLock = threading.RLock()
         self._commit = commit
         self._waiting: deque[Ticket[Any]] = deque()
 
@@ -68,16 +69,20 @@ class Line:
         ticket = Ticket(operation)
         self.join(ticket)
         deadline = time.monotonic() + patience
-        if not self.turn.acquire(timeout=patience):
-            self._leave(ticket, patience)
         try:
+            if not self.turn.acquire(timeout=patience):
+                self._leave(ticket, patience)
             while not ticket.is_settled:
+                if ticket not in self._waiting:  # an interrupt lost it
+                    self.join(ticket)
                 self._serve(deadline)
         except BaseException:
             ticket.is_abandoned = True
             raise
         finally:
-            self.turn.release()
+            # An interrupt may come as soon as we have it, or before.
+            with contextlib.suppress(RuntimeError):
+                self.turn.release()
         return ticket.result()
 
     def _leave(self, ticket: Ticket[Any], patience: float) -> None:

@@ -96,6 +96,8 @@ class FileDatabase(Database):
         self._module = module or sqlite_module()
         self.is_wal: bool = is_safe_in_wal(self._module.sqlite_version_info)
         self.faults: tuple[type[Exception], ...] = (*Database.faults, self._module.Error)
+        # The other errors are those of one operation, and no fault of its neighbours.
+        self._outages = self._module.OperationalError, self._module.InterfaceError
         super().__init__(self._create_engine)
 
     def begin_anew(self) -> None:
@@ -103,6 +105,7 @@ class FileDatabase(Database):
         super().begin_anew()
         self._writer: Connection | None = None
         self._files: tuple[Any, Any] = None, None  # the database and, in WAL mode, its log
+        self._has_log = False
         self._line = Line(self._commit)
         self._file_lock = FileLock(Path(f"{self.path}.lock"))
 
@@ -113,6 +116,10 @@ class FileDatabase(Database):
         checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"
         is_busy, *_ = self.read(lambda connection: connection.exec_driver_sql(checkpoint).one())
         return not is_busy
+
+    def before_fork(self) -> None:
+        """The child's SQLite would believe that it has the locks of connections it inherits."""
+        self.dispose()
 
     def dispose(self) -> None:
         with self._line.turn:
@@ -142,6 +149,8 @@ class FileDatabase(Database):
             self._check_files()
 
     def _transact(self, operations: list[Operation[Any]]) -> list[Any]:
+        if not operations:
+            return []
         new = [each for each in operations if isinstance(each, NewEntry)]
         try:
             connection = self._connected()
@@ -154,21 +163,20 @@ class FileDatabase(Database):
             driver.execute("COMMIT")
         except BaseException as error:
             self._drop_writer()  # which rolls back
-            if isinstance(error, self._module.Error):
+            if isinstance(error, self._outages):
                 raise InboxError(describe(error)) from None
             raise
         return results
 
     def _check_files(self) -> None:
         """A file that was deleted or replaced takes writes, which nobody will find."""
-        has_log = self.is_wal and self._writer is not None
+        has_log = self._has_log and self._writer is not None
         found = _identity(self._file), has_log and _identity(self._log)
         known_file, known_log = self._files
         self._files = known_file or found[0], known_log or found[1]
         if None in found or found != self._files:
             self._drop_writer()
             self._files = None, None
-            self._is_prepared = False
             self.engine.dispose()
             raise InboxError(f"{self.path} was deleted or replaced while it was in use.")
 
@@ -178,6 +186,8 @@ class FileDatabase(Database):
         return self._writer
 
     def _drop_writer(self) -> None:
+        # The next one looks for the tables: without connections, the file may be another.
+        self._is_prepared = False
         if self._writer is not None:
             writer, self._writer = self._writer, None
             self._files = self._files[0], None  # the log goes with its last connection
@@ -226,6 +236,7 @@ class FileDatabase(Database):
                 if "locked" not in str(error):
                     raise
                 (got,) = connection.execute("PRAGMA journal_mode").fetchone()
+        self._has_log = got == "wal"
         if got != wanted:
             _logger.warning(
                 "The inbox %s is in journal mode %s, not %s: another process holds it there",

@@ -11,7 +11,6 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import bindparam
 from sqlalchemy.dialects import sqlite
 
 from .receipts import Values
@@ -19,7 +18,11 @@ from .schema import Moment, entries, microseconds
 
 _SET_LATER = {"id", "lease_token", "lease_expires_at"}
 _NAMES = [column.name for column in entries.c if column.name not in _SET_LATER]
-_INSERT = sqlite.insert(entries).on_conflict_do_nothing(index_elements=["blueprint", "event_id"])
+_INSERT_ONE = str(
+    sqlite.insert(entries)
+    .on_conflict_do_nothing(index_elements=["blueprint", "event_id"])
+    .compile(dialect=sqlite.dialect(), column_keys=_NAMES)
+)
 _SELECT_NEW = "SELECT id, blueprint, event_id FROM retell_event WHERE id > ?"
 _MOMENTS = [name for name in _NAMES if isinstance(entries.c[name].type, Moment)]
 
@@ -39,10 +42,8 @@ def insert_together(driver: Any, rows: Sequence[Values]) -> list[int | None]:
 
 @functools.cache
 def _insert(count: int) -> str:
-    rows: list[dict[str, Any]] = [
-        {name: bindparam(f"{name}_{row}") for name in _NAMES} for row in range(count)
-    ]
-    return str(_INSERT.values(rows).compile(dialect=sqlite.dialect()))
+    row = f"({', '.join('?' * len(_NAMES))})"
+    return _INSERT_ONE.replace(row, ", ".join([row] * count))
 
 
 def _find_new(driver: Any, rows: Sequence[Values], before: int) -> list[int | None]:
