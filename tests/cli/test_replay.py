@@ -87,6 +87,19 @@ def test_a_dry_run_lists_and_changes_nothing(shop: Shop, fail: Fail) -> None:
     assert set(shop.statuses()) == {"dead"}
 
 
+def test_what_has_nothing_to_replay_is_neither_listed_nor_asked_about(
+    shop: Shop, fail: Fail
+) -> None:
+    (dead,) = deliver_dead(shop, fail)
+    fail("call_analyzed", None)
+    shop.deliver("call_analyzed", "call_1")
+    output = shop.run("replay", "call_1", "--dry-run")
+    assert dead in output
+    assert output.count("evt_") == 1
+    assert "Left alone: 1 event" in output
+    assert "Replayed 1 event: 1 delivery pending." in shop.run("replay", "call_1")
+
+
 def test_nothing_to_replay_is_said_and_no_error(shop: Shop, fail: Fail) -> None:
     fail("call_ended", None)
     assert shop.run("replay") == "There is nothing to replay: no such delivery is dead.\n"
@@ -98,7 +111,7 @@ def test_nothing_to_replay_is_said_and_no_error(shop: Shop, fail: Fail) -> None:
 def test_what_is_done_runs_again_only_with_all(shop: Shop, fail: Fail) -> None:
     fail("call_ended", None)
     shop.deliver("call_ended")
-    assert "Nothing to replay in 1 event: done already" in shop.run("replay", "call_1")
+    assert shop.run("replay", "call_1").startswith("Left alone: 1 event in which there is nothing")
     assert "1 delivery pending" in shop.run("replay", "call_1", "--all")
 
 

@@ -10,7 +10,7 @@ from retell_flask import Event, parse_event
 from retell_flask.inbox import maintenance
 from retell_flask.inbox.entry import DeliveryStatus, EntryStatus, Result, Target, once_key
 from retell_flask.inbox.maintenance import Query
-from retell_flask.inbox.replay import Replay, replay_entry
+from retell_flask.inbox.replay import Replay, rehearse_entry, replay_entry
 from retell_flask.inbox.schema import entries
 from retell_flask.inbox.store import Inbox
 from retell_flask.testing import encode
@@ -54,6 +54,19 @@ def test_a_replay_runs_the_dead_ones_again(inbox: Inbox) -> None:
     assert [row["attempts"] for row in rows(inbox.database, "retell_delivery")] == [0, 0]
     assert run(inbox) == ["a", "b"]
     assert statuses(inbox) == ["done"]
+
+
+def test_a_rehearsal_counts_and_changes_nothing(inbox: Inbox) -> None:
+    entry_id = deliver(inbox, DEAD)
+    invalid = b'{"event": "call_ended"}'
+    inbox.keep_invalid(invalid)
+    tables = ("retell_event", "retell_delivery")
+    before = [rows(inbox.database, table) for table in tables]
+    assert rehearse_entry(inbox, entry_id, Replay(find("a", "b"))) == 2
+    assert rehearse_entry(inbox, entry_id, Replay(find("a", "new"), receiver="new")) == 1
+    assert rehearse_entry(inbox, before[0][1]["id"], Replay(find("a"))) == 0
+    assert [rows(inbox.database, table) for table in tables] == before
+    assert replay_entry(inbox, entry_id, Replay(find("a", "b"))) == 2
 
 
 def test_what_is_done_is_replayed_only_if_asked_for(inbox: Inbox) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from datetime import timedelta
 
 import click
@@ -15,7 +14,7 @@ from ..inbox.sqlite import FileDatabase, MemoryDatabase
 from ..inbox.store import Inbox
 from ..state import State
 from .advice import command
-from .common import find_inbox, for_blueprint, span, stored_name
+from .common import find_inbox, for_blueprint, progress, span, stored_name
 from .text import counted, duration, paragraph, plain, say
 
 
@@ -46,10 +45,10 @@ def prune(state: State, *, older_than: timedelta | None, dry_run: bool) -> None:
         say(f"{what}: nothing was deleted.")
         return
     deleted = 0
-    with click.progressbar(length=total, label="Deleting", file=sys.stderr) as bar:
+    with progress(total, "Deleting") as move:
         for count in maintenance.prune(inbox, age):
             deleted += count
-            bar.update(count)
+            move(count)
     say(f"Deleted {counted(deleted, 'event')} older than {duration(age)}.")
 
 

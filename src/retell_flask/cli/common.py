@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -175,3 +177,13 @@ def check_times(since: datetime | None, until: datetime | None) -> None:
     """Refuse a time span that nothing could be in."""
     if since is not None and until is not None and since >= until:
         raise click.UsageError("--since is not before --until, so nothing could be in between.")
+
+
+@contextmanager
+def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
+    """A bar that is moved by what it yields, where somebody watches."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield bar.update

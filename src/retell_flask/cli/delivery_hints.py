@@ -26,14 +26,14 @@ def _dead(case: Case) -> Iterator[Hint]:
             yield Hint(
                 "delivery dead",
                 entry.event_id,
-                " ".join(map(_last_words, dead)),
+                "; ".join(map(_last_words, dead)),
                 "Mend what failed, and let it run again:",
                 command(f"replay {shlex.quote(case.name)}", case.state),
             )
 
 
 def _last_words(delivery: Delivery) -> str:
-    error = f": {delivery.error}" if delivery.error else "."
+    error = f": {delivery.error}" if delivery.error else ""
     return f"{delivery.receiver} failed for good at attempt {delivery.attempts}{error}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,11 +11,19 @@ import click
 from ..inbox import maintenance
 from ..inbox.entry import DeliveryStatus, EntryStatus
 from ..inbox.maintenance import Query
-from ..inbox.replay import Replay, replay_entry
+from ..inbox.replay import Replay, rehearse_entry, replay_entry
 from ..inbox.store import Inbox
 from ..state import State
 from .advice import connected_receivers, how_it_runs, run_once
-from .common import by_time, check_times, find_inbox, for_blueprint, receiver_name, stored_name
+from .common import (
+    by_time,
+    check_times,
+    find_inbox,
+    for_blueprint,
+    progress,
+    receiver_name,
+    stored_name,
+)
 from .events import entries_table
 from .text import counted, paragraph, plain, say
 
@@ -124,8 +131,8 @@ def replay(
     check_times(since, until)
     if rename is not None and receiver is None:
         raise click.UsageError("--as is the new name of a receiver: add --receiver OLD.")
-    chosen = EntryStatus(status) if status else None
-    wish = _Wish(ids, chosen, type_, receiver, rename, since, until, done_too)
+    of_status = EntryStatus(status) if status else None
+    wish = _Wish(ids, of_status, type_, receiver, rename, since, until, done_too)
     inbox = find_inbox(state)
     _check_names(inbox, ids)
     _check_receiver(state, inbox, wish)
@@ -133,14 +140,17 @@ def replay(
     if not keys:
         say(paragraph(_nothing(wish)))
         return
-    if dry_run or (len(keys) > 1 and not yes):
-        _list(inbox, wish.query(), len(keys))
+    wanted = _wanted(state, wish)
+    chosen = keys if yes and not dry_run else _with_something(inbox, keys, wanted)
+    if dry_run or (len(chosen) > 1 and not yes):
+        _list(inbox, chosen)
     if dry_run:
+        _say_what_is_left_alone(len(keys) - len(chosen))
         say("", "Nothing was changed.")
         return
-    if len(keys) > 1 and not yes:
-        click.confirm(f"Replay {counted(len(keys), 'event')}?", abort=True)
-    _report(state, *_replay(state, inbox, keys, wish))
+    if len(chosen) > 1 and not yes:
+        click.confirm(f"Replay {counted(len(chosen), 'event')}?", abort=True)
+    _report(state, _replay(inbox, chosen, wanted), len(keys))
 
 
 def _check_names(inbox: Inbox, names: Iterable[str]) -> None:
@@ -196,40 +206,57 @@ def _nothing(wish: _Wish) -> str:
     )
 
 
-def _list(inbox: Inbox, query: Query, count: int) -> None:
-    listed = maintenance.search(inbox, query, limit=_MOST_LISTED)
-    say(*entries_table(listed, inbox.clock()))
-    if count > len(listed):
-        say(f"and {count - len(listed):,} older ones")
-
-
-def _replay(state: State, inbox: Inbox, keys: list[int], wish: _Wish) -> tuple[int, int, int]:
-    """How many deliveries were reset, of how many entries, and of how many there was nothing."""
-    deliverer = state.deliverer
-    if deliverer is None:
+def _wanted(state: State, wish: _Wish) -> Replay:
+    if state.deliverer is None:
         raise click.ClickException("There is no inbox.")
-    wanted = Replay(deliverer.targets, wish.receiver, wish.rename, wish.done_too)
-    deliveries = events = untouched = 0
-    with click.progressbar(keys, label="Replaying", file=sys.stderr) as bar:
-        for key in bar:
-            count = replay_entry(inbox, key, wanted)
-            deliveries += count
-            events += bool(count)
-            untouched += not count
-    return deliveries, events, untouched
+    return Replay(state.deliverer.targets, wish.receiver, wish.rename, wish.done_too)
 
 
-def _report(state: State, deliveries: int, events: int, untouched: int) -> None:
-    if deliveries:
+def _with_something(inbox: Inbox, keys: list[int], wanted: Replay) -> list[int]:
+    """The entries in which there is something to replay."""
+    chosen = []
+    with progress(len(keys), "Looking") as move:
+        for key in keys:
+            if rehearse_entry(inbox, key, wanted):
+                chosen.append(key)
+            move(1)
+    return chosen
+
+
+def _list(inbox: Inbox, keys: list[int]) -> None:
+    if not keys:
+        return
+    say(*entries_table(maintenance.find(inbox, keys[-_MOST_LISTED:]), inbox.clock()))
+    if len(keys) > _MOST_LISTED:
+        say(f"and {len(keys) - _MOST_LISTED:,} older ones")
+
+
+def _replay(inbox: Inbox, keys: list[int], wanted: Replay) -> list[int]:
+    """How many deliveries were reset of each entry in which there were some."""
+    counts = []
+    with progress(len(keys), "Replaying") as move:
+        for key in keys:
+            counts.append(replay_entry(inbox, key, wanted))
+            move(1)
+    return [count for count in counts if count]
+
+
+def _report(state: State, replayed: list[int], asked_for: int) -> None:
+    if replayed:
         say(
-            f"Replayed {counted(events, 'event')}: "
-            f"{counted(deliveries, 'delivery', 'deliveries')} pending."
+            f"Replayed {counted(len(replayed), 'event')}: "
+            f"{counted(sum(replayed), 'delivery', 'deliveries')} pending."
         )
         say(paragraph(how_it_runs(state)), f"  {run_once(state)}")
-    if untouched:
+    _say_what_is_left_alone(asked_for - len(replayed))
+
+
+def _say_what_is_left_alone(count: int) -> None:
+    if count:
         say(
             paragraph(
-                f"Nothing to replay in {counted(untouched, 'event')}: done already (--all runs it "
-                "again), still no event, the body no longer kept, or not for this receiver."
+                f"Left alone: {counted(count, 'event')} in which there is nothing to replay. What "
+                "is done runs again only with --all; and what is still no event, has no body any "
+                "more, or is not for this receiver cannot be replayed."
             )
         )

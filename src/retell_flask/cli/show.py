@@ -65,7 +65,8 @@ def show(state: State, *, name: str, body: bool, as_json: bool) -> None:
         raise click.ClickException(
             f"There is no event, call or chat {plain(name)} in the inbox of "
             f"{state.blueprint.name}. Done events are deleted after a while "
-            f"({state.blueprint.config_prefix}_RETENTION); flask retell events lists what is here."
+            f"({state.blueprint.config_prefix}_RETENTION), and what was forgotten "
+            "belongs to no call any more; flask retell events lists what is here."
         )
     if body:
         _print_body(name, records)

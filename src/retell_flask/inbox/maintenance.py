@@ -112,6 +112,12 @@ def ids(inbox: Inbox, query: Query) -> list[int]:
     return inbox.database.read(lambda c: list(c.execute(statement).scalars()))
 
 
+def find(inbox: Inbox, keys: Sequence[int]) -> list[Entry]:
+    """The entries of these keys, the newest first, without their bodies."""
+    statement = select(*DETAILS).where(_e.id.in_(keys)).order_by(_e.id.desc())
+    return inbox.database.read(lambda c: [entry_of(row) for row in c.execute(statement)])
+
+
 class Record(NamedTuple):
     """An entry with its body and its deliveries."""
 

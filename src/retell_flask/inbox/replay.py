@@ -50,25 +50,38 @@ def replay_entry(inbox: Inbox, entry_id: int, wanted: Replay) -> int:
     is an event by now.
     """
 
+    return inbox.database.write(lambda connection: _replay(connection, inbox, entry_id, wanted))
+
+
+def rehearse_entry(inbox: Inbox, entry_id: int, wanted: Replay) -> int:
+    """What ``replay_entry`` would return; nothing is changed."""
+
     def operation(connection: Connection) -> int:
-        # A write first: where the engine is the host's, a read could not be upgraded.
-        locked = connection.execute(
-            update(entries)
-            .where(_e.id == entry_id, _e.body.is_not(None))
-            .values(revision=_e.revision)
-            .returning(*DETAILS, *BODY)
-        ).one_or_none()
-        if locked is None or _has_newer_snapshot(connection, inbox, locked):
-            return 0
-        entry = entry_of(locked)
-        if entry.status is EntryStatus.INVALID:
-            return _revive(connection, entry, inbox.clock())
-        count = _reset(connection, entry, wanted, inbox.clock())
-        if count and entry.status is not EntryStatus.RUNNING:
-            _make_pending(connection, entry_id, inbox.clock())
+        connection.exec_driver_sql("SAVEPOINT rehearsal")
+        count = _replay(connection, inbox, entry_id, wanted)
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT rehearsal")
         return count
 
     return inbox.database.write(operation)
+
+
+def _replay(connection: Connection, inbox: Inbox, entry_id: int, wanted: Replay) -> int:
+    # A write first: where the engine is the host's, a read could not be upgraded.
+    locked = connection.execute(
+        update(entries)
+        .where(_e.id == entry_id, _e.body.is_not(None))
+        .values(revision=_e.revision)
+        .returning(*DETAILS, *BODY)
+    ).one_or_none()
+    if locked is None or _has_newer_snapshot(connection, inbox, locked):
+        return 0
+    entry = entry_of(locked)
+    if entry.status is EntryStatus.INVALID:
+        return _revive(connection, entry, inbox.clock())
+    count = _reset(connection, entry, wanted, inbox.clock())
+    if count and entry.status is not EntryStatus.RUNNING:
+        _make_pending(connection, entry_id, inbox.clock())
+    return count
 
 
 def _has_newer_snapshot(connection: Connection, inbox: Inbox, row: Any) -> bool:
