@@ -68,7 +68,8 @@ def test_the_look_at_a_delivery_says_what_is_wrong(capsys: pytest.CaptureFixture
 
 
 def test_the_tests_of_handlers_pass(tmp_path: Path) -> None:
-    (tmp_path / "test_readme.py").write_text(f"{PROGRAM}\n\n{TEST}", "utf-8")
+    (tmp_path / "quickstart.py").write_text(PROGRAM, "utf-8")
+    (tmp_path / "test_readme.py").write_text(TEST, "utf-8")
     pytest_run = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path)]
     done = subprocess.run(pytest_run, cwd=tmp_path, capture_output=True, text=True)
     assert "2 passed" in done.stdout, done.stdout

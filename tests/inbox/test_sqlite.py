@@ -17,9 +17,10 @@ from sqlalchemy import Connection, text
 
 from databases import fallback
 from retell_flask.errors import InboxError
-from retell_flask.inbox import schema, sqlite
+from retell_flask.inbox import filelock, schema, sqlite
+from retell_flask.inbox.filelock import FileLock
 from retell_flask.inbox.line import Ticket
-from retell_flask.inbox.sqlite import FileDatabase, FileLock, is_safe_in_wal
+from retell_flask.inbox.sqlite import FileDatabase, is_safe_in_wal
 
 
 @pytest.fixture(params=["safe in WAL", "fallback"])
@@ -196,7 +197,7 @@ def test_nobody_waits_longer_than_patience_allows(
     assert scalar(database, "SELECT group_concat(n) FROM t") == "2"
 
 
-@pytest.mark.skipif(sqlite.fcntl is None, reason="this system has no flock")
+@pytest.mark.skipif(filelock.fcntl is None, reason="this system has no flock")
 def test_a_process_that_keeps_the_lock_is_not_waited_for_for_ever(
     database: FileDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

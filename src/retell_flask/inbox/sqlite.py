@@ -27,21 +27,16 @@ from sqlalchemy.pool import StaticPool
 from ..errors import InboxError
 from . import schema
 from .database import PATIENCE_SECONDS, Database, Operation, describe
+from .filelock import FileLock
 from .line import Line
 from .receipts import NewEntry
 from .together import insert_together
-
-try:
-    import fcntl
-except ImportError:  # Windows: SQLite's own waiting has to do
-    fcntl = None  # type: ignore[assignment]
 
 _logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 OLDEST = (3, 35, 0)  # RETURNING
-_POLL_SECONDS = 0.0001
 
 
 def sqlite_module() -> ModuleType:
@@ -211,7 +206,16 @@ class FileDatabase(Database):
         (is_made,) = self._transact([self._ensure_tables])
         if is_new:
             _sync_directory(self.path.parent)
+            self._say_what_is_safe()
         return bool(is_made)
+
+    def _say_what_is_safe(self) -> None:
+        if not self.is_wal:
+            _logger.info(
+                "SQLite %s can lose commits in WAL mode, so the inbox does without it. "
+                "pip install 'retell-flask[sqlite]' brings a newer one, which is faster",
+                self._module.sqlite_version,
+            )
 
     def _ensure_tables(self, connection: Connection) -> bool:
         if schema.find_version(connection) is None:
@@ -244,12 +248,6 @@ class FileDatabase(Database):
                 got,
                 wanted,
             )
-        if not self.is_wal:
-            _logger.info(
-                "SQLite %s can lose commits in WAL mode, so the inbox does without it. "
-                "pip install 'retell-flask[sqlite]' brings a newer one, which is faster",
-                self._module.sqlite_version,
-            )
 
     def _refuse_a_hosts_file(self, connection: Connection) -> None:
         others = set(inspect(connection).get_table_names()) - set(schema.metadata.tables)
@@ -259,38 +257,6 @@ class FileDatabase(Database):
                 f"({', '.join(sorted(others)[:3])}). The inbox needs a SQLite file of its own: "
                 "set RETELL_INBOX_URL to another path."
             )
-
-
-class FileLock:
-    """Turns between processes. Threads of one process must not use it at the same time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
-
-    def take(self, deadline: float) -> None:
-        """Wait until ``deadline``, of ``time.monotonic``. Raises ``InboxError``."""
-        if fcntl is None:
-            return
-        if self._descriptor is None:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        while True:
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise InboxError("Another process holds the inbox's lock file.") from None
-                time.sleep(_POLL_SECONDS)
-
-    def release(self) -> None:
-        """Let the next one take it."""
-        if fcntl is not None and self._descriptor is not None:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-
-    def __del__(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
 
 
 def _create_engine(
