@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -40,6 +41,19 @@ def bare() -> Flask:
     @app.post(PATH)
     def webhook() -> Any:
         request.get_data(cache=False)
+        return {"received": True}
+
+    return app
+
+
+def storing(commit: Callable[[], None]) -> Flask:
+    """``bare``, which also commits a row."""
+    app = Flask("stored")
+
+    @app.post(PATH)
+    def webhook() -> Any:
+        request.get_data(cache=False)
+        commit()
         return {"received": True}
 
     return app

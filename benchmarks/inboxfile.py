@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -68,27 +69,34 @@ def pragmas(database: Database) -> dict[str, Any]:
 
 
 class BareTable:
-    """A table like the inbox's, to which rows are committed one by one."""
+    """A table like the inbox's, with its indexes, to which rows are committed one by one."""
 
-    def __init__(
-        self, path: Path, like: InboxFile, pragmas: dict[str, Any], *, plain: bool = False
-    ) -> None:
-        self._connection = sqlite_module().connect(path, isolation_level=None)
+    def __init__(self, path: Path, like: InboxFile, pragmas: dict[str, Any]) -> None:
+        self._connection = sqlite_module().connect(
+            path, isolation_level=None, check_same_thread=False
+        )
         for name, value in pragmas.items():
             self._connection.execute(f"PRAGMA {name}={value}")
-        names = like.column_names()
-        without_indexes = [f"CREATE TABLE retell_event ({', '.join(names)})"]
-        for statement in without_indexes if plain else like.schema():
+        for statement in like.schema():
             self._connection.execute(statement)
+        names = like.column_names()
         self._insert = f"INSERT INTO retell_event VALUES ({', '.join('?' * len(names))})"
+        self._numbers = itertools.count()
+
+    def fresh(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """An equal row with keys of its own."""
+        return (None, f"evt_{next(self._numbers):032x}", *row[2:])
+
+    def commit(self, row: tuple[Any, ...]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute(self._insert, row)
+        self._connection.execute("COMMIT")
 
     def commit_microseconds(self, rows: list[tuple[Any, ...]]) -> float:
-        execute = self._connection.execute
+        fresh = [self.fresh(row) for row in rows]
         began = time.perf_counter()
-        for row in rows:
-            execute("BEGIN IMMEDIATE")
-            execute(self._insert, row)
-            execute("COMMIT")
+        for row in fresh:
+            self.commit(row)
         return (time.perf_counter() - began) / len(rows) * 1e6
 
     def close(self) -> None:
