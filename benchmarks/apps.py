@@ -7,9 +7,11 @@ environment. The receivers of retell-flask and of the SDK's view read ``call_id`
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,10 +22,13 @@ import facts
 import retell_flask
 from bodies import KEY, PATH
 from retell_flask import CallEvent, RetellBlueprint
+from retell_flask.inbox.sqlite import sqlite_module
 from retell_flask.testing import HEADER
 
 if os.environ.get(facts.STANDARD_SQLITE):
     facts.hide_pysqlite3()
+
+CREATE_STORED = "CREATE TABLE IF NOT EXISTS stored (digest BLOB PRIMARY KEY, body BLOB)"
 
 blueprint = RetellBlueprint()
 seen: list[Any] = []
@@ -52,7 +57,7 @@ def storing(commit: Callable[[], None]) -> Flask:
 
     @app.post(PATH)
     def webhook() -> Any:
-        request.get_data(cache=False)
+        request.get_data()
         commit()
         return {"received": True}
 
@@ -83,6 +88,26 @@ class NamingItsProcess:
 
 def serve_bare() -> NamingItsProcess:
     return NamingItsProcess(bare())
+
+
+def serve_stored() -> NamingItsProcess:
+    """Stores as most do: a connection for each thread, and SQLite has them wait.
+
+    The table, in ``STORED_PATH``, has the body and a unique digest of it.
+    """
+    local = threading.local()
+
+    def commit() -> None:
+        if not hasattr(local, "connection"):
+            path = os.environ["STORED_PATH"]
+            local.connection = sqlite_module().connect(path, timeout=8, isolation_level=None)
+            for statement in ("PRAGMA synchronous=FULL", CREATE_STORED):
+                local.connection.execute(statement)
+        body = request.get_data()
+        row = hashlib.sha256(body).digest(), body
+        local.connection.execute("INSERT OR IGNORE INTO stored VALUES (?, ?)", row)
+
+    return NamingItsProcess(storing(commit))
 
 
 def serve_durable() -> NamingItsProcess:

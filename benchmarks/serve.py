@@ -6,6 +6,8 @@ of a call of its own, the next one as soon as the last is answered. In turn, sev
 each, medians of the rounds:
 
 - ``bare``: a view that reads the body and answers;
+- ``stored``: the same, with an insert into a small table of its own, committed in the journal
+  mode of ``durable``, and SQLite's own way of waiting for others;
 - ``durable``: retell-flask with its inbox in a SQLite file, ``synchronous=FULL``, and no
   workers;
 - ``workers``: the same with workers in the processes, which run the receivers meanwhile.
@@ -34,7 +36,7 @@ from pathlib import Path
 import facts
 from bodies import KEY
 from inboxfile import InboxFile
-from retell_flask.inbox.sqlite import sqlite_module
+from retell_flask.inbox.sqlite import is_safe_in_wal, sqlite_module
 
 HERE = Path(__file__).parent
 WARM_UP = 500
@@ -63,7 +65,7 @@ def serving(
     environ = {name: value for name, value in os.environ.items() if not name.startswith("RETELL_")}
     environ |= {"RETELL_API_KEY": KEY, "RETELL_WORKERS": str(workers)}
     if inbox is not None:
-        environ["RETELL_INBOX_URL"] = inbox.url
+        environ |= {"RETELL_INBOX_URL": inbox.url, "STORED_PATH": str(inbox.path)}
     if standard:
         environ[facts.STANDARD_SQLITE] = "1"
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
@@ -99,6 +101,7 @@ def compare(rounds: int, requests: int, *, standard: bool) -> None:
             name: stack.enter_context(serving(*settings, standard=standard))
             for name, settings in {
                 "bare": ("bare", None, 0),
+                "stored": ("stored", stored_by_hand(directory), 0),
                 "durable": ("durable", inbox, 0),
                 "workers": ("durable", live_inbox, 4),
             }.items()
@@ -114,6 +117,15 @@ def compare(rounds: int, requests: int, *, standard: bool) -> None:
         expected = stored["durable"] + sum(each["stored"] for each in found["durable"])
         if inbox.count() != expected:
             raise SystemExit(f"The inbox has {inbox.count()} entries, not {expected:.0f}")
+
+
+def stored_by_hand(directory: Path) -> InboxFile:
+    path = directory / "stored.sqlite3"
+    module = sqlite_module()
+    mode = "WAL" if is_safe_in_wal(module.sqlite_version_info) else "TRUNCATE"
+    with contextlib.closing(module.connect(path)) as connection:
+        connection.execute(f"PRAGMA journal_mode={mode}")
+    return InboxFile(path)
 
 
 def play(servers: dict[str, Server], rounds: int, requests: int) -> dict[str, list[Figures]]:
@@ -147,6 +159,11 @@ def show(found: dict[str, list[Figures]]) -> None:
     late = facts.verdict(durable["p99"] / bare["p99"], 5)
     print(f"{'':>9} durable's requests/s of bare's = {rate}")
     print(f"{'':>9} durable's p99 of bare's = {late}")
+    stored = middle["stored"]
+    print(
+        f"{'':>9} durable's requests/s of stored's = {durable['rate'] / stored['rate']:.2f}, p99 "
+        f"{durable['p99'] / stored['p99']:.2f}"
+    )
     print(
         f"{'':>9} workers' requests/s of bare's = {workers['rate'] / bare['rate']:.2f}, p99 "
         f"{workers['p99'] / bare['p99']:.2f}; then {workers['rest']:,.0f} were not delivered, "
