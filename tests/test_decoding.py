@@ -38,7 +38,7 @@ class Outer(Model, frozen=True, kw_only=True):
     items: tuple[Tagged | Other, ...] | None = None
 
 
-DECODER: Decoder[Outer] = Decoder(Outer, unknown=lambda sent: sent["role"])
+DECODER: Decoder[Outer] = Decoder(Outer, unknown=lambda sent: str(sent.get("role")))
 
 
 def decode(value: Any) -> tuple[Outer | None, list[str]]:
