@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -141,7 +141,10 @@ def replay(
         say(paragraph(_nothing(wish)))
         return
     wanted = _wanted(state, wish)
-    chosen = keys if yes and not dry_run else _with_something(inbox, keys, wanted)
+    chosen = keys
+    if dry_run or (len(keys) > 1 and not yes):
+        counts = _for_each("Looking", keys, lambda key: rehearse_entry(inbox, key, wanted))
+        chosen = [key for key, count in zip(keys, counts, strict=True) if count]
     if dry_run or (len(chosen) > 1 and not yes):
         _list(inbox, chosen)
     if dry_run:
@@ -150,7 +153,8 @@ def replay(
         return
     if len(chosen) > 1 and not yes:
         click.confirm(f"Replay {counted(len(chosen), 'event')}?", abort=True)
-    _report(state, _replay(inbox, chosen, wanted), len(keys))
+    counts = _for_each("Replaying", chosen, lambda key: replay_entry(inbox, key, wanted))
+    _report(state, [count for count in counts if count], len(keys))
 
 
 def _check_names(inbox: Inbox, names: Iterable[str]) -> None:
@@ -212,15 +216,14 @@ def _wanted(state: State, wish: _Wish) -> Replay:
     return Replay(state.deliverer.targets, wish.receiver, wish.rename, wish.done_too)
 
 
-def _with_something(inbox: Inbox, keys: list[int], wanted: Replay) -> list[int]:
-    """The entries in which there is something to replay."""
-    chosen = []
-    with progress(len(keys), "Looking") as move:
+def _for_each(label: str, keys: list[int], count: Callable[[int], int]) -> list[int]:
+    """How many deliveries of each entry, under a bar."""
+    counts = []
+    with progress(len(keys), label) as move:
         for key in keys:
-            if rehearse_entry(inbox, key, wanted):
-                chosen.append(key)
+            counts.append(count(key))
             move(1)
-    return chosen
+    return counts
 
 
 def _list(inbox: Inbox, keys: list[int]) -> None:
@@ -229,16 +232,6 @@ def _list(inbox: Inbox, keys: list[int]) -> None:
     say(*entries_table(maintenance.find(inbox, keys[-_MOST_LISTED:]), inbox.clock()))
     if len(keys) > _MOST_LISTED:
         say(f"and {len(keys) - _MOST_LISTED:,} older ones")
-
-
-def _replay(inbox: Inbox, keys: list[int], wanted: Replay) -> list[int]:
-    """How many deliveries were reset of each entry in which there were some."""
-    counts = []
-    with progress(len(keys), "Replaying") as move:
-        for key in keys:
-            counts.append(replay_entry(inbox, key, wanted))
-            move(1)
-    return [count for count in counts if count]
 
 
 def _report(state: State, replayed: list[int], asked_for: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     CompoundSelect,
     Connection,
+    Select,
     delete,
     func,
     literal_column,
@@ -103,7 +104,7 @@ def search(inbox: Inbox, query: Query, *, limit: int | None = None) -> list[Entr
         .order_by(received_at.desc(), _e.id.desc())
         .limit(limit)
     )
-    return inbox.database.read(lambda c: [entry_of(row) for row in c.execute(statement)])
+    return _read_entries(inbox, statement)
 
 
 def ids(inbox: Inbox, query: Query) -> list[int]:
@@ -114,7 +115,10 @@ def ids(inbox: Inbox, query: Query) -> list[int]:
 
 def find(inbox: Inbox, keys: Sequence[int]) -> list[Entry]:
     """The entries of these keys, the newest first, without their bodies."""
-    statement = select(*DETAILS).where(_e.id.in_(keys)).order_by(_e.id.desc())
+    return _read_entries(inbox, select(*DETAILS).where(_e.id.in_(keys)).order_by(_e.id.desc()))
+
+
+def _read_entries(inbox: Inbox, statement: Select[Any]) -> list[Entry]:
     return inbox.database.read(lambda c: [entry_of(row) for row in c.execute(statement)])
 
 

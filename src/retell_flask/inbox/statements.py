@@ -70,13 +70,15 @@ def at(name: str) -> Any:
 
 
 def _insert_unless_there(table: Table, *unique: str) -> dict[str, Insert]:
-    """By dialect: an insert that leaves alone what is there, and returns the new row's id."""
+    """By dialect: an insert that leaves alone what is there."""
     return {
-        name: dialect.insert(table)
-        .on_conflict_do_nothing(index_elements=list(unique))
-        .returning(table.c.id)
+        name: dialect.insert(table).on_conflict_do_nothing(index_elements=list(unique))
         for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
     }
+
+
+def _returning_id(inserts: dict[str, Insert], table: Table) -> dict[str, Insert]:
+    return {name: insert.returning(table.c.id) for name, insert in inserts.items()}
 
 
 def _find_same() -> Select[Any]:
@@ -334,8 +336,10 @@ def _count_revisions() -> Select[Any]:
 
 
 CHECK = select(schema_version.c.version)
-INSERT_ENTRY = _insert_unless_there(entries, "blueprint", "event_id")
-INSERT_DELIVERY = _insert_unless_there(deliveries, "once")
+_new_entry = _insert_unless_there(entries, "blueprint", "event_id")
+INSERT_ENTRIES = _new_entry["sqlite"]  # for the driver, which tells the last id unasked
+INSERT_ENTRY = _returning_id(_new_entry, entries)
+INSERT_DELIVERY = _returning_id(_insert_unless_there(deliveries, "once"), deliveries)
 DIALECTS = tuple(INSERT_ENTRY)
 FIND_SAME = _find_same()
 SUPERSEDE = _supersede()

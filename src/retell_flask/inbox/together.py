@@ -13,16 +13,13 @@ from typing import Any
 
 from sqlalchemy.dialects import sqlite
 
+from . import statements
 from .receipts import Values
 from .schema import Moment, entries, microseconds
 
 _SET_LATER = {"id", "lease_token", "lease_expires_at"}
 _NAMES = [column.name for column in entries.c if column.name not in _SET_LATER]
-_INSERT_ONE = str(
-    sqlite.insert(entries)
-    .on_conflict_do_nothing(index_elements=["blueprint", "event_id"])
-    .compile(dialect=sqlite.dialect(), column_keys=_NAMES)
-)
+_INSERT_ONE = str(statements.INSERT_ENTRIES.compile(dialect=sqlite.dialect(), column_keys=_NAMES))
 _SELECT_NEW = "SELECT id, blueprint, event_id FROM retell_event WHERE id > ?"
 _MOMENTS = [name for name in _NAMES if isinstance(entries.c[name].type, Moment)]
 
