@@ -450,7 +450,7 @@ def test_a_slow_report_keeps_the_lease(
         clock.tick(60)
 
     def report(sender: Any, **about: Any) -> None:
-        held.append(len(deliverer._keeper._claims))
+        held.append(len(deliverer._keeper._leases))
 
     with delivery_dead.connected_to(report):
         run_all(deliverer)

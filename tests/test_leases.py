@@ -101,4 +101,4 @@ def test_a_run_of_over_ten_leases_is_warned_about_once(
     deliverer(app, retell, inbox).deliver_next()
     warnings = [r.getMessage() for r in caplog.records if "does it hang" in r.getMessage()]
     assert len(warnings) == 1
-    assert "hanging has been running for over 10 leases" in warnings[0]
+    assert "Running for over 10 leases: hanging on call_ended of" in warnings[0]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar
 
 from .errors import InboxError
 from .forks import ProcessBound, bind_to_process
-from .inbox.entry import Claim
-from .inbox.store import Inbox
+from .settings import Settings
 from .throttle import Throttle
 
 _logger = logging.getLogger(__name__)
@@ -19,86 +20,106 @@ _logger = logging.getLogger(__name__)
 _LONG_RUN_LEASES = 10
 
 
-class LeaseKeeper(ProcessBound):
+class Lease(Protocol):
+    """The right to run something, which ends with the lease if nobody renews it."""
+
+    lost: bool
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When what runs now began."""
+
+    @property
+    def description(self) -> str:
+        """What runs, for the log."""
+
+
+L = TypeVar("L", bound=Lease)
+
+
+class Lessor(Protocol[L]):
+    """Who gives leases out."""
+
+    settings: Settings
+    clock: Callable[[], datetime]
+
+    def extend(self, leases: list[L]) -> None:
+        """Renew leases; those that somebody else has by now are marked lost."""
+
+
+class LeaseKeeper(ProcessBound, Generic[L]):
     """Renews at each third of a lease, from a thread of its own in each process."""
 
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
-        self._lease = inbox.settings.lease
+    def __init__(self, lessor: Lessor[L]) -> None:
+        self._lessor = lessor
+        self._lease = lessor.settings.lease
         self._throttle = Throttle()
         self.begin_anew()
         bind_to_process(self)
 
     def begin_anew(self) -> None:
-        """Forget the parent's claims and thread, after a fork."""
-        self._claims: list[Claim] = []
+        """Forget the parent's leases and thread, after a fork."""
+        self._leases: list[L] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def keeping(self, claim: Claim) -> Iterator[None]:
-        """Hold the lease of a claim."""
+    def keeping(self, lease: L) -> Iterator[None]:
+        """Renew a lease while the body of ``with`` runs."""
         with self._changed:
             if self._thread is None or not self._thread.is_alive():
                 thread = threading.Thread(target=self._loop, name="retell-leases", daemon=True)
                 thread.start()
                 self._thread = thread
-            self._claims.append(claim)
+            self._leases.append(lease)
             self._changed.notify()
         try:
             yield
         finally:
             with self._changed:
-                self._claims.remove(claim)
+                self._leases.remove(lease)
 
     def _loop(self) -> None:
-        warned: set[Claim] = set()
+        warned: set[L] = set()
         while True:
             with self._changed:
-                while not self._claims:
+                while not self._leases:
                     warned.clear()
                     self._changed.wait()
             time.sleep(self._lease.total_seconds() / 3)
             try:
                 self._renew()
-                for claim in self._long_runs() - warned:
-                    warned.add(claim)
-                    _warn_of_long_run(claim)
+                for lease in self._long_runs() - warned:
+                    warned.add(lease)
+                    _warn_of_long_run(lease)
             except Exception:  # a fault of ours, or of a host's clock or log handler
                 with suppress(Exception):
                     _logger.exception("Leases were not renewed")
 
     def _renew(self) -> None:
         """Until it succeeds: after an outage nobody takes a lease over before half of one."""
-        while claims := [claim for claim in self._held() if not claim.lost]:
+        while leases := [lease for lease in self._held() if not lease.lost]:
             try:
-                self._inbox.extend(claims)
+                self._lessor.extend(leases)
                 return
             except InboxError:
                 if self._throttle.admit("renew") is not None:
                     _logger.warning("The inbox does not answer: leases cannot be renewed")
                 time.sleep(min(1.0, self._lease.total_seconds() / 10))
 
-    def _held(self) -> list[Claim]:
+    def _held(self) -> list[L]:
         with self._changed:
-            return list(self._claims)
+            return list(self._leases)
 
-    def _long_runs(self) -> set[Claim]:
-        since = self._inbox.clock() - _LONG_RUN_LEASES * self._lease
+    def _long_runs(self) -> set[L]:
+        since = self._lessor.clock() - _LONG_RUN_LEASES * self._lease
         return {
-            claim
-            for claim in self._held()
-            if claim.current and claim.current.started_at and claim.current.started_at < since
+            lease
+            for lease in self._held()
+            if lease.started_at is not None and lease.started_at < since
         }
 
 
-def _warn_of_long_run(claim: Claim) -> None:
-    if claim.current is not None:
-        _logger.warning(
-            "%s has been running for over %d leases on %s of %s: does it hang?",
-            claim.current.receiver,
-            _LONG_RUN_LEASES,
-            claim.entry.type,
-            claim.entry.event_id,
-            extra={"retell_event_id": claim.entry.event_id},
-        )
+def _warn_of_long_run(lease: Lease) -> None:
+    text = "Running for over %d leases: %s; does it hang?"
+    _logger.warning(text, _LONG_RUN_LEASES, lease.description)

@@ -182,6 +182,17 @@ class Claim:
     is_unheard: bool = False
     fault: Exception | None = None
 
+    @property
+    def started_at(self) -> datetime | None:
+        """When the delivery that runs was begun."""
+        return self.current.started_at if self.current else None
+
+    @property
+    def description(self) -> str:
+        """What runs, for the log."""
+        receiver = self.current.receiver if self.current else "Nothing"
+        return f"{receiver} on {self.entry.type} of {self.entry.event_id}"
+
 
 def once_key(blueprint: str, session: str, signal: str, receiver: str) -> bytes:
     """The digest under which an outcome reaches a receiver once per call."""
