@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from asyncio import CancelledError
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Any, NamedTuple
 
@@ -65,7 +65,7 @@ class Invoker:
         began = time.perf_counter()
         error: BaseException | None = None
         try:
-            self._call(receiver, {"event": event})
+            self.call(receiver, self._sender, event=event)
         except BaseException as raised:
             if not _is_failure(raised):
                 raise
@@ -80,24 +80,30 @@ class Invoker:
         """Send a signal about the receiving itself; what its receivers raise is logged."""
         for identity, receiver in self.hearing(signal):
             try:
-                self._call(receiver, keywords)
+                self.call(receiver, self._sender, **keywords)
             except FAILURES:
                 _logger.exception("%s failed", identity, extra={"retell_receiver": identity})
 
-    def _call(self, receiver: Receiver, keywords: dict[str, Any]) -> None:
-        # An empty context: no request context, and nothing that another receiver left.
-        Context().run(self._call_in_context, receiver, keywords)
+    def call(self, function: Callable[..., Any], *values: Any, **named: Any) -> Any:
+        """Call a function of the host's in an app context of its own; what it returns.
 
-    def _call_in_context(self, receiver: Receiver, keywords: dict[str, Any]) -> None:
+        The context is empty otherwise: no request, and nothing that another call left.
+        """
+        return Context().run(self._call_in_context, function, values, named)
+
+    def _call_in_context(
+        self, function: Callable[..., Any], values: tuple[Any, ...], named: dict[str, Any]
+    ) -> Any:
         with self._app.app_context():
-            result = self._app.ensure_sync(receiver)(self._sender, **keywords)
-            if result is not None and inspect.isawaitable(result):
+            result = self._app.ensure_sync(function)(*values, **named)
+            if inspect.isawaitable(result):
                 # The __call__ of an object can be a coroutine function, too.
-                self._app.async_to_sync(_wait_for)(result)
+                result = self._app.async_to_sync(_wait_for)(result)
+            return result
 
 
-async def _wait_for(result: Awaitable[Any]) -> None:
-    await result
+async def _wait_for(result: Awaitable[Any]) -> Any:
+    return await result
 
 
 def log_outcome(outcome: Outcome, event: Event, then: str = "") -> None:
