@@ -16,7 +16,13 @@ from retell_flask.testing import HEADER, encode, sign
 KEY = "key_0123456789abcdef"
 SECRET = "secret_of_a_third_party_guide"
 PATH = "/webhooks/retellai"
-REPORTS = {"webhook_rejected", "delivery_failed", "delivery_dead"}
+REPORTS = {
+    "webhook_rejected",
+    "delivery_failed",
+    "delivery_dead",
+    "inbound_answered",
+    "backfilled",
+}
 
 Post = Callable[..., TestResponse]
 

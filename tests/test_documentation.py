@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
+import time
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +19,17 @@ from retell_flask import cli as commands
 from retell_flask.settings import OPTIONS
 from retell_flask.signals import SIGNALS
 from retell_flask.testing import sample
+from retellapi import make_call, retell_api
 from support import PATH, make_post
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
+TWO_WAY = (ROOT / "docs/two-way.md").read_text("utf-8")
 PROGRAM, HANDLERS, TURNS, HOOK, TWO_BLUEPRINTS, LOOK, TEST = re.findall(
     r"```python\n(.*?)```", README, re.DOTALL
+)
+SET_UP, CALLING, INBOUND, ANSWERED, FUNCTION, CATCH_UP = re.findall(
+    r"```python\n(.*?)```", TWO_WAY, re.DOTALL
 )
 
 
@@ -75,6 +84,73 @@ def test_the_tests_of_handlers_pass(tmp_path: Path) -> None:
     assert "2 passed" in done.stdout, done.stdout
 
 
+@pytest.fixture
+def two_way(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Runs code of the page, in an app whose API is the stand-in."""
+    # For dataclasses, which look their module up.
+    monkeypatch.setitem(sys.modules, "readme", types.ModuleType("readme"))
+    with retell_api() as api:
+        monkeypatch.setenv("RETELL_API_KEY", api.key)
+        monkeypatch.setenv("RETELL_API_URL", api.url)
+        monkeypatch.setenv("RETELL_INBOX_URL", "sqlite://")
+        monkeypatch.setenv("RETELL_DISPATCH", "inline")
+        names = run(SET_UP)
+        app = names["app"] = names["create_app"]()
+        names["api"] = api
+        names["post"] = functools.partial(make_post(app), key=api.key)
+        with app.app_context():
+            yield lambda code: run(code, **names)
+
+
+TwoWay = Callable[[str], dict[str, Any]]
+
+
+def test_the_client_calls_and_finds_calls(
+    two_way: TwoWay, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = two_way(CALLING)
+    page["remind"]({"phone": "+14155550142", "name": "Ada", "id": 7})
+    assert page["api"].requests[0].json["retell_llm_dynamic_variables"]["visits"] == "3"
+    now = round(time.time() * 1000)
+    analysis = {"user_sentiment": "Negative", "call_summary": "She waits for a call."}
+    call = make_call(1, agent_id="agent_0123", start_timestamp=now, call_analysis=analysis)
+    page["api"].calls["call_000001"] = call
+    page["unhappy_calls_of_today"]()
+    assert capsys.readouterr().out == "call_000001 0:00:30 She waits for a call.\n"
+
+
+def test_inbound_calls_and_messages_are_answered_and_noted(
+    two_way: TwoWay, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = two_way(INBOUND)
+    run(ANSWERED, **page)
+    call = page["post"](sample("call_inbound"), path=f"{PATH}/inbound").json["call_inbound"]
+    assert call["dynamic_variables"] == {"name": "Ada", "balance": "42.5"}
+    message = page["post"](sample("chat_inbound"), path=f"{PATH}/inbound").json["chat_inbound"]
+    assert message["override_agent_id"] == "agent_sms"
+    assert "rejected: False, fallback: None" in capsys.readouterr().out
+
+
+def test_the_function_books_a_table(two_way: TwoWay, capsys: pytest.CaptureFixture[str]) -> None:
+    page = two_way(FUNCTION)
+    request = sample("custom_function")
+    request["args"] = {"day": "2026-12-24", "guest": {"name": "Ada"}, "people": "4"}
+    answer = page["post"](request, path=f"{PATH}/functions/book_table")
+    assert answer.json == {"booked": True, "table": 7, "day": "2026-12-24"}
+    assert "Ada of +14155550142: 4 on 2026-12-24, inside" in capsys.readouterr().out
+
+
+def test_the_backfill_says_what_it_made(
+    two_way: TwoWay, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = two_way(CATCH_UP)
+    agent_id = page["post"](sample("call_started")) and sample("call_started")["call"]["agent_id"]
+    ended = round((time.time() - 3600) * 1000)
+    page["api"].calls["call_000001"] = make_call(1, agent_id=agent_id, end_timestamp=ended)
+    page["catch_up"]()
+    assert capsys.readouterr().out == "2 events of 1 calls, of 1\n"
+
+
 @pytest.mark.parametrize("name", SIGNALS)
 def test_every_signal_has_a_row_with_its_keywords(name: str) -> None:
     (row,) = re.findall(rf"^\| `{name}` \|.*$", README, re.MULTILINE)
@@ -97,7 +173,7 @@ def test_every_command_has_a_row(name: str) -> None:
 
 @pytest.mark.parametrize("name", retell_flask.__all__)
 def test_every_export_is_named(name: str) -> None:
-    assert re.search(rf"\b{name}\b", README)
+    assert re.search(rf"\b{name}\b", README + TWO_WAY)
 
 
 def test_the_path_is_the_default_one() -> None:

@@ -13,9 +13,19 @@ ROOT = Path(retell_flask.__file__).parent
 # From the ground up; a module may import those below it and those in the same line.
 FLOORS = [
     {"errors", "decoding", "models", "forks"},
-    {"values", "settings", "signatures", "events", "throttle", "inbox"},
+    {
+        "values",
+        "settings",
+        "signatures",
+        "events",
+        "throttle",
+        "inbox",
+        "filters",
+        "transport",
+        "client",
+    },
     {"signals", "connections", "identity", "receiver"},
-    {"invocation", "leases", "delivery"},
+    {"invocation", "leases", "delivery", "inbound", "functions", "backfill"},
     {"dispatch"},
     {"state", "routes", "cli", "gunicorn", "blueprint"},
     {"__init__"},

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from retell_flask import ConfigurationError
-from retell_flask.settings import OPTIONS, Option, Settings, read_settings
+from retell_flask.settings import DEFAULT_API_URL, OPTIONS, Option, Settings, read_settings
 from retell_flask.values import Place
 
 
@@ -30,6 +30,8 @@ def test_the_default_that_is_shown_is_the_default(option: Option) -> None:
         assert (
             option.shown == {"INBOX_URL": Place.INSTANCE.value, "DISPATCH": "threads"}[option.name]
         )
+    elif option.name == "API_URL":
+        assert option.shown == DEFAULT_API_URL
     elif option.shown == "none":
         assert not option.default
     else:

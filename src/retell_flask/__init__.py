@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+from .backfill import BackfillReport
 from .blueprint import RetellBlueprint
+from .client import RetellClient
 from .errors import (
+    ApiError,
+    BadRequest,
     ConfigurationError,
     GiveUp,
     InboxError,
+    KeyRefused,
+    NotFound,
     PayloadError,
+    PaymentRequired,
+    RateLimited,
     RetellError,
     Retry,
     SignatureError,
+    Unreachable,
 )
 from .events import AlertEvent, CallEvent, ChatEvent, Event, parse_event
-from .models import Alert, Call, CallFailure, Chat, Transfer
+from .models import (
+    Alert,
+    Call,
+    CallFailure,
+    Chat,
+    InboundAnswer,
+    InboundCall,
+    InboundMessage,
+    Transfer,
+    WebCall,
+)
 from .signals import (
     agent_transfer,
     alert_resolved,
     alert_triggered,
+    backfilled,
     call_analyzed,
     call_ended,
     call_error,
@@ -29,6 +49,7 @@ from .signals import (
     delivery_failed,
     event_received,
     event_revised,
+    inbound_answered,
     transcript_updated,
     transfer_bridged,
     transfer_cancelled,
@@ -42,6 +63,9 @@ from .signals import (
 __all__ = [
     "Alert",
     "AlertEvent",
+    "ApiError",
+    "BackfillReport",
+    "BadRequest",
     "Call",
     "CallEvent",
     "CallFailure",
@@ -50,16 +74,27 @@ __all__ = [
     "ConfigurationError",
     "Event",
     "GiveUp",
+    "InboundAnswer",
+    "InboundCall",
+    "InboundMessage",
     "InboxError",
+    "KeyRefused",
+    "NotFound",
     "PayloadError",
+    "PaymentRequired",
+    "RateLimited",
     "RetellBlueprint",
+    "RetellClient",
     "RetellError",
     "Retry",
     "SignatureError",
     "Transfer",
+    "Unreachable",
+    "WebCall",
     "agent_transfer",
     "alert_resolved",
     "alert_triggered",
+    "backfilled",
     "call_analyzed",
     "call_ended",
     "call_error",
@@ -71,6 +106,7 @@ __all__ = [
     "delivery_failed",
     "event_received",
     "event_revised",
+    "inbound_answered",
     "parse_event",
     "transcript_updated",
     "transfer_bridged",

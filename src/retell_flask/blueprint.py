@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeVar, cast, overload
 
 from blinker import Signal
-from flask import Blueprint, Flask, request_started
+from flask import Blueprint, Flask, current_app, has_app_context, request_started
 from flask.sansio.app import App
 
+from .backfill import DEFAULT_GRACE, Backfill, BackfillReport, Progress, Window, find_agents
 from .cli import add_commands
+from .client import RetellClient
 from .errors import ConfigurationError
+from .functions.definition import CustomFunction, Functions
 from .identity import Receiver, ReceiverNames
+from .inbound import KINDS as INBOUND_KINDS
+from .inbound import NO_OVERRIDE, InboundHandlers
 from .inbox.location import EngineSource, check_engine, check_sqlite
+from .models.inbound import InboundAnswer
 from .routes import ROUTES, add_route
 from .settings import Settings, read_settings
-from .signals import SIGNALS
+from .signals import SIGNALS, backfilled
 from .state import State
 from .values import Place
 
@@ -50,6 +57,8 @@ class RetellBlueprint(Blueprint):
         super().__init__(name, __name__, url_prefix=url_prefix)
         self.config_prefix: str = config_prefix
         self.receiver_names: ReceiverNames = ReceiverNames()
+        self.inbound_handlers: InboundHandlers = InboundHandlers()
+        self.functions: Functions = Functions()
         self._engine = engine
         for route in ROUTES:
             self.record(functools.partial(add_route, route))
@@ -76,6 +85,137 @@ class RetellBlueprint(Blueprint):
             return receiver
 
         return connect
+
+    @property
+    def client(self) -> RetellClient:
+        """Retell's REST API under this blueprint's options, for the current app.
+
+        Raises ``RuntimeError`` outside of an app context, and ``ConfigurationError`` where
+        the options allow no request: there is no key, or ``TESTING`` is on.
+        """
+        return self._state("client").client
+
+    @overload
+    def inbound(self, function: F, /) -> F: ...
+
+    @overload
+    def inbound(
+        self, *kinds: Literal["call", "message"], default: InboundAnswer = ...
+    ) -> Callable[[F], F]: ...
+
+    def inbound(self, *kinds: Any, default: InboundAnswer = NO_OVERRIDE) -> Any:
+        """Have the decorated function answer inbound calls and messages, or one kind of them.
+
+        It is given an ``InboundCall`` or ``InboundMessage``, and returns an ``InboundAnswer``
+        within ``RETELL_INBOUND_TIMEOUT`` (8 s)::
+
+            @retell.inbound("call")
+            def answer(inbound):
+                return InboundAnswer(dynamic_variables={"name": find_name(inbound.from_number)})
+
+        It runs in an app context and a thread of its own. When it raises, is late, returns
+        None or something else, or 200 others run already, ``default`` goes out: no override
+        unless you give another, which a number without an agent needs, since Retell drops the
+        call there. A second handler of a kind is a ``ConfigurationError``.
+        """
+        if len(kinds) == 1 and callable(kinds[0]):
+            return self.inbound()(kinds[0])
+        if unknown := [kind for kind in kinds if kind not in INBOUND_KINDS]:
+            raise ValueError(f"inbound takes 'call' and 'message', and not {unknown[0]!r}.")
+
+        def connect(function: F) -> F:
+            self.inbound_handlers.add(kinds or tuple(INBOUND_KINDS), function, default)
+            return function
+
+        return connect
+
+    @overload
+    def function(self, function: F, /) -> F: ...
+
+    @overload
+    def function(
+        self, name: str | None = None, /, *, description: str | None = None
+    ) -> Callable[[F], F]: ...
+
+    def function(self, name: Any = None, /, *, description: str | None = None) -> Any:
+        """Have the decorated function answer a custom function of your agents.
+
+        The name is the function's own unless you give one, and the last part of the URL
+        ``…/functions/<name>``. Parameters are what the language model gives, checked against
+        their annotations; one that is keyword-only and annotated ``Call`` or ``Call | None``
+        is given the call. The result is any JSON value. ``flask retell functions --schema``
+        prints what Retell's dashboard wants to know. Raises ``ConfigurationError``.
+        """
+        if callable(name):
+            return self.function()(name)
+
+        def connect(function: F) -> F:
+            self.functions.add(CustomFunction(function, name, description))
+            return function
+
+        return connect
+
+    def backfill(
+        self,
+        since: datetime | timedelta,
+        until: datetime | None = None,
+        *,
+        grace: timedelta = DEFAULT_GRACE,
+        agents: Iterable[str] | None = None,
+        all_agents: bool = False,
+        dry_run: bool = False,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> BackfillReport:
+        """Ask Retell what happened, and deliver what never came as ``synthetic`` events.
+
+        Looks at the calls that ended from ``since`` (an aware datetime, or how long ago) to
+        ``until``, and at least ``grace`` ago; by default those of the agents that the inbox
+        has heard of, else of ``agents``, or of all. Makes ``call_ended``, and
+        ``call_analyzed`` where there is an analysis; with ``dry_run`` none. It can be broken
+        off and run again at any time. ``on_progress`` is called after each page and each call
+        that was made.
+
+        Raises ``ValueError`` for a time that has no answer, such as one before
+        ``RETELL_RETENTION``, whose events may have been pruned; ``ConfigurationError`` without
+        an inbox; ``ApiError`` and ``InboxError``.
+        """
+        state = self._state("backfill")
+        if state.inbox is None:
+            raise ConfigurationError(
+                f"backfill needs an inbox, and {self.config_prefix}_INBOX_URL says that there is "
+                "none."
+            )
+        window = Window.of(since, until, grace, state.inbox)
+        backfill = Backfill(state.inbox, state.client, state.dispatcher.dispatch, dry_run=dry_run)
+        report = backfill.run(window, find_agents(state.inbox, agents, all_agents), on_progress)
+        if not dry_run:
+            self._tell(state, window, report)
+        return report
+
+    def _tell(self, state: State, window: Window, report: BackfillReport) -> None:
+        state.invoker.report(
+            backfilled,
+            since=window.since,
+            until=window.until,
+            looked_at=report.looked_at,
+            events=report.events,
+        )
+
+    def _state(self, what: str) -> State:
+        if not has_app_context():
+            raise RuntimeError(
+                f"{self.name}.{what} works for the current application, and there is none here. "
+                "Use it in a request, a receiver or a command, or inside of: "
+                "with app.app_context():"
+            )
+        states: dict[str, State] = current_app.extensions.get("retell", {})
+        state = states.get(self.name)
+        if state is None or state.blueprint is not self:
+            raise ConfigurationError(
+                f"The blueprint {self.name!r} is not registered on the current application. Call "
+                "app.register_blueprint first."
+            )
+        return state
 
     def register(self, app: App, options: dict[str, Any]) -> None:
         """Called by ``app.register_blueprint``. Raises ``ConfigurationError``."""

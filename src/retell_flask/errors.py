@@ -3,7 +3,14 @@
     RetellError
     ├── SignatureError      the request was not signed with a key of ours
     ├── PayloadError        it was, but its body is no event
-    └── InboxError          the inbox cannot be read or written
+    ├── InboxError          the inbox cannot be read or written
+    └── ApiError            Retell's API refused a request, or did not answer it
+        ├── BadRequest          400: a field is missing or wrong
+        ├── KeyRefused          401, 403: the API key is not accepted
+        ├── PaymentRequired     402: a trial or its credit is over
+        ├── NotFound            404, 422: Retell has no such call under this key
+        ├── RateLimited         429: too many requests at the moment
+        └── Unreachable         no answer, or half of one
 
     ConfigurationError      the host application is set up wrongly
     Retry, GiveUp           for receivers to raise
@@ -54,6 +61,52 @@ class InboxError(RetellError):
 
     The message says why, and what to run where that helps. A webhook is answered 503
     then, so that Retell sends it again.
+    """
+
+
+class ApiError(RetellError):
+    """Retell's API did not do what it was asked.
+
+    ``status`` is the HTTP status, None where there was none; the message is Retell's. The
+    key is not part of it.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class BadRequest(ApiError):
+    """400: a field is missing, or has a value that Retell does not take."""
+
+
+class KeyRefused(ApiError):
+    """401 or 403: the API key is wrong, or may not do this."""
+
+
+class PaymentRequired(ApiError):
+    """402: a trial is over, or the workspace's credit."""
+
+
+class NotFound(ApiError):
+    """404 or 422: there is no such thing under this API key. For unknown calls it is 422."""
+
+
+class RateLimited(ApiError):
+    """429. ``retry_after`` is how many seconds Retell asked to wait, if it said so."""
+
+    def __init__(
+        self, message: str, status: int | None = 429, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, status)
+        self.retry_after = retry_after
+
+
+class Unreachable(ApiError):
+    """No answer in time, or one that broke off. Whether the request was carried out is unknown.
+
+    To try a ``create_phone_call`` again without a second call, give it the same
+    ``idempotency_key``.
     """
 
 

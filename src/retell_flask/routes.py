@@ -15,8 +15,11 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wsgi import get_content_length
 
 from .dispatch import Answer
-from .errors import InboxError
+from .errors import InboxError, PayloadError
 from .events import INBOUND_TYPES, Event
+from .functions.definition import CustomFunction
+from .functions.request import FunctionRequest, read_body, read_query
+from .inbound import read_inbound
 from .receiver import (
     Incoming,
     Rejection,
@@ -35,6 +38,7 @@ _logger = logging.getLogger(__name__)
 
 _HEADER_VARIABLE = "HTTP_" + HEADER.upper().replace("-", "_")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+_WITHOUT_BODY = ("GET", "DELETE")
 _RETRY_AFTER_SECONDS = "10"
 
 
@@ -101,9 +105,33 @@ def _receive_inbound(state: State, incoming: Incoming, **_: str) -> Response:
     return _answer_inbound(state, event)
 
 
-def _call_function(state: State, incoming: Incoming, **_: str) -> Response:
-    authenticate(incoming, state.settings, OWN_SCHEME)
-    return _error(state, 404, "No such function")
+def _answer_inbound(state: State, event: Event) -> Response:
+    inbound = read_inbound(event.raw, event.type)
+    if inbound is None:
+        raise Rejection(400, "invalid", f"{event.type} needs an object {event.type!r}.")
+    return _json(state, 200, state.inbound.answer(inbound))
+
+
+def _call_function(state: State, incoming: Incoming, *, name: str, **_: str) -> Response:
+    body, _verified = authenticate(incoming, state.settings, OWN_SCHEME)
+    function = state.blueprint.functions.get(name)
+    if function is None:
+        return _error(state, 404, "No such function")
+    if request.method in _WITHOUT_BODY:
+        called = read_query(request.args.to_dict(flat=False))
+    else:
+        called = _read_function_body(body, name, function)
+    answer = state.functions.answer(function, called)
+    if answer.is_json:
+        return _json(state, 500 if answer.failed else 200, answer.body)
+    return state.app.response_class(answer.body, content_type="text/plain; charset=utf-8")
+
+
+def _read_function_body(body: bytes, name: str, function: CustomFunction) -> FunctionRequest:
+    try:
+        return read_body(body, name, function.parameters)
+    except PayloadError as error:
+        raise Rejection(400, "invalid", str(error)) from None
 
 
 def _say_ok(state: State, incoming: Incoming, **_: str) -> Response:  # noqa: ARG001
@@ -184,10 +212,6 @@ def _read_stream(environ: dict[str, Any], length: int) -> bytes:
         body = b"".join(parts)
     environ["wsgi.input"] = io.BytesIO(body)
     return body
-
-
-def _answer_inbound(state: State, event: Event) -> Response:
-    return _json(state, 200, json.dumps({event.type: {}}).encode())
 
 
 def _error(state: State, status: int, error: str) -> Response:

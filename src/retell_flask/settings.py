@@ -18,6 +18,8 @@ from .errors import ConfigurationError
 from .signatures import SCHEMES, Scheme
 from .values import Key, Place
 
+DEFAULT_API_URL = "https://api.retellai.com"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -37,6 +39,9 @@ class Settings:
     order_wait: timedelta
     retention: timedelta
     transcripts: Literal["latest", "all"]
+    inbound_timeout: timedelta
+    api_url: str | None
+    api_timeout: timedelta
 
     @cached_property
     def tolerance_ms(self) -> int:
@@ -239,5 +244,27 @@ OPTIONS = (
         "latest",
         "`latest`: a newer `transcript_updated` takes the place of those of its call that were "
         "not delivered yet. `all`: each is delivered.",
+    ),
+    Option(
+        "INBOUND_TIMEOUT",
+        values.duration,
+        timedelta(seconds=8),
+        "8s",
+        "How long a handler may take for the answer to an inbound call or message, before the "
+        "default goes out. Retell waits 10 s.",
+    ),
+    Option(
+        "API_URL",
+        values.api_url,
+        None,
+        DEFAULT_API_URL,
+        "Where Retell's API is. With `TESTING` on, it is called only if this is set.",
+    ),
+    Option(
+        "API_TIMEOUT",
+        values.duration,
+        timedelta(seconds=30),
+        "30s",
+        "How long Retell's API may take to connect, and then between two parts of an answer.",
     ),
 )

@@ -140,6 +140,27 @@ delivery_dead: Signal = _signal(
     "attempt",
 )
 
+inbound_answered: Signal = _signal(
+    "inbound_answered",
+    "An inbound call or message was answered by a handler of yours: ``inbound`` with ``answer`` "
+    "(an ``InboundAnswer``). ``fallback`` is None, or why the default went out: ``failed``, "
+    "``late`` or ``busy``. Sent before the answer is; what a receiver raises is logged.",
+    "inbound",
+    "answer",
+    "fallback",
+    "duration_ms",
+)
+backfilled: Signal = _signal(
+    "backfilled",
+    "A backfill is through: of ``looked_at`` calls that ended from ``since`` to ``until``, "
+    "``events`` events had been missed and were made. Sent at once; what a receiver raises is "
+    "logged.",
+    "since",
+    "until",
+    "looked_at",
+    "events",
+)
+
 SIGNALS: dict[str, Signal] = dict(_namespace)
 
 # Fired once per call and receiver, whichever event carries them first.

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
+from .client import RetellClient
 from .delivery import Deliverer
 from .dispatch import Dispatcher
 from .dispatch.inline import Direct, Inline
 from .dispatch.threads import Threads
+from .errors import ConfigurationError
+from .functions.desk import FunctionDesk
+from .inbound import InboundDesk
 from .inbox.location import EngineSource, open_database, use_engine
 from .inbox.store import Inbox
 from .invocation import Invoker
-from .settings import Settings
+from .settings import DEFAULT_API_URL, Settings
 from .throttle import Throttle
 from .values import Place
 
@@ -47,6 +51,11 @@ class State:
         self._inbox: Inbox | None = None
         self._deliverer: Deliverer | None = None
         self._dispatcher: Dispatcher | None = None
+        self._client: RetellClient | None = None
+        self._functions: FunctionDesk | None = None
+        self.inbound: InboundDesk = InboundDesk(
+            blueprint.inbound_handlers, self.invoker, settings.inbound_timeout.total_seconds()
+        )
 
     def start(self, *_: object, **__: object) -> None:
         """Called with each request: what works beside them starts with the first."""
@@ -81,6 +90,41 @@ class State:
                 if self._dispatcher is None:
                     self._dispatcher = self._make_dispatcher()
         return self._dispatcher
+
+    @property
+    def functions(self) -> FunctionDesk:
+        if self._functions is None:
+            with self._building:
+                if self._functions is None:
+                    self._functions = FunctionDesk(self.invoker, self.inbox)
+        return self._functions
+
+    @property
+    def client(self) -> RetellClient:
+        """Raises ``ConfigurationError`` where the options allow no request."""
+        if self._client is None:
+            with self._building:
+                if self._client is None:
+                    self._client = self._make_client()
+        return self._client
+
+    def _make_client(self) -> RetellClient:
+        settings, prefix = self.settings, self.blueprint.config_prefix
+        if not settings.api_key:
+            raise ConfigurationError(
+                f"{prefix}_API_KEY is not set, so Retell's API cannot be called. Set it to an API "
+                "key of your workspace."
+            )
+        if self.app.testing and settings.api_url is None:
+            raise ConfigurationError(
+                f"TESTING is on, and a test must not ring a phone: Retell's API is not called. "
+                f"Set {prefix}_API_URL to a server of your own that stands in for it."
+            )
+        return RetellClient(
+            settings.api_key[0],
+            url=settings.api_url or DEFAULT_API_URL,
+            timeout=settings.api_timeout,
+        )
 
     def _open_inbox(self) -> Inbox:
         if self._engine is not None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from enum import Enum
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -146,6 +147,22 @@ def one_of(*names: str) -> Callable[[Any], str]:
         raise ValueError(f"takes {' or '.join(repr(name) for name in names)}.")
 
     return parse
+
+
+_NO_API_URL = "takes an address such as 'https://api.retellai.com', without a user or a query."
+
+
+def api_url(value: Any) -> str:
+    """Where Retell's API is: scheme, host, and maybe a path."""
+    try:
+        text = value.strip()
+        parts = urlsplit(text)
+        is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except (AttributeError, ValueError):
+        raise ValueError(_NO_API_URL) from None
+    if not is_usable or "@" in parts.netloc or re.search(r"[?#\s]", text):
+        raise ValueError(_NO_API_URL)
+    return str(text).rstrip("/")
 
 
 _NO_URL = (

@@ -18,9 +18,12 @@ from retell_flask.cli.advice import run_once
 from support import KEY, make_app
 
 COMMANDS = [
+    "backfill",
+    "call",
     "config",
     "events",
     "forget",
+    "functions",
     "init-db",
     "prune",
     "receivers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,8 +19,13 @@ from retell_flask import (
     Chat,
     ChatEvent,
     Event,
+    InboundAnswer,
+    InboundCall,
+    InboundMessage,
     RetellBlueprint,
+    RetellClient,
     Transfer,
+    WebCall,
     call_ended,
     parse_event,
 )
@@ -60,3 +66,34 @@ def subjects(chat: ChatEvent, alert: AlertEvent) -> None:
 
 
 assert_type(parse_event(b""), Event)
+
+
+@retell.inbound("call", default=InboundAnswer(override_agent_id="agent_1"))
+def answer_call(inbound: InboundCall) -> InboundAnswer:
+    return InboundAnswer(dynamic_variables={"number": inbound.from_number})
+
+
+@retell.inbound("message")
+def answer_message(inbound: InboundMessage) -> InboundAnswer | None:
+    assert_type(inbound.chat_id, str | None)
+    return None
+
+
+@retell.function
+def add(one: int, another: int = 1, *, call: Call) -> int:
+    return one + another
+
+
+@retell.function("hang-up", description="Hang up.")
+async def hang_up(*, call: Call | None) -> None:
+    assert_type(add(1), int)  # type: ignore[call-arg]
+
+
+def call_somebody() -> None:
+    client = retell.client
+    assert_type(client, RetellClient)
+    assert_type(client.create_phone_call("+14155550100", "+14155550142", metadata={}), Call)
+    assert_type(client.create_web_call("agent_1"), WebCall)
+    assert_type(client.get_call("call_1"), Call)
+    assert_type(client.list_calls(call_status="ended", limit=3), Iterator[Call])
+    assert_type(retell.backfill(timedelta(hours=1)).events, int)

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from flask import Flask
 
-from . import cleaning, config, events, overview, preparing, replay, show, worker
+from . import (
+    backfill,
+    call,
+    cleaning,
+    config,
+    events,
+    functions,
+    overview,
+    preparing,
+    replay,
+    show,
+    worker,
+)
 from .common import RetellGroup
 
 _HELP = """Look after Retell's webhooks: what came, who handled it, and what failed.
@@ -24,10 +36,13 @@ in what a receiver raised.
 """
 
 _COMMANDS = (
+    backfill.backfill,
+    call.call,
     cleaning.forget,
     cleaning.prune,
     config.config,
     events.events,
+    functions.functions,
     overview.receivers,
     overview.stats,
     preparing.init_db,

@@ -49,6 +49,7 @@ def prune(state: State, *, older_than: timedelta | None, dry_run: bool) -> None:
         for count in maintenance.prune(inbox, age):
             deleted += count
             move(count)
+    maintenance.prune_results(inbox)
     say(f"Deleted {counted(deleted, 'event')} older than {duration(age)}.")
 
 
@@ -90,7 +91,8 @@ def _traces(database: Database) -> str:
     if database.dialect == "postgresql":
         return (
             "PostgreSQL keeps the old rows on its disk until they are vacuumed: run VACUUM FULL "
-            "retell_event, retell_delivery. The write-ahead log and backups still have them."
+            "retell_event, retell_delivery, retell_answer. The write-ahead log and backups still "
+            "have them."
         )
     return "The application's own SQLite file keeps the old bytes until VACUUM is run."
 

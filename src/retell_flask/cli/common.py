@@ -15,7 +15,7 @@ from flask import current_app
 from flask.cli import AppGroup, with_appcontext
 
 from .. import values
-from ..errors import InboxError
+from ..errors import ApiError, ConfigurationError, InboxError
 from ..inbox.entry import storable
 from ..inbox.sqlite import FileDatabase, MemoryDatabase
 from ..inbox.store import Inbox, utc_now
@@ -27,12 +27,12 @@ Run = Callable[..., None]
 
 
 class RetellGroup(AppGroup):
-    """The commands; what is wrong with an inbox is a message and exit code 1."""
+    """The commands; what is wrong with an inbox, an option or Retell's API is exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except InboxError as error:
+        except (InboxError, ApiError, ConfigurationError) as error:
             raise click.ClickException(plain(str(error), 1000)) from None
 
 

@@ -31,7 +31,7 @@ from .entry import (
     EntryStatus,
     storable,
 )
-from .schema import deliveries, entries
+from .schema import answers, deliveries, entries
 from .statements import BODY, DETAILS, is_
 from .store import Inbox, entry_of, find_deliveries
 
@@ -212,8 +212,10 @@ def forget(inbox: Inbox, session: str) -> Forgotten:
     Their digests stay, so that neither a repeat nor a backfill brings them back.
     """
     mine = (_e.blueprint == inbox.blueprint, _e.session == storable(session))
+    results = (answers.c.blueprint == inbox.blueprint, answers.c.session == storable(session))
 
     def operation(connection: Connection) -> int:
+        connection.execute(delete(answers).where(*results))
         emptied = connection.execute(
             update(entries)
             .where(*mine)
@@ -276,6 +278,15 @@ def prune_batch(inbox: Inbox, age: timedelta) -> int:
     return inbox.database.write(operation)
 
 
+def prune_results(inbox: Inbox) -> None:
+    """Delete what custom functions answered, where its time is over."""
+    over = (answers.c.blueprint == inbox.blueprint, answers.c.expires_at <= inbox.clock())
+    batch = select(answers.c.id).where(*over).limit(_PRUNED_TOGETHER)
+    if inbox.database.read(lambda connection: connection.execute(batch).first()):
+        expired = delete(answers).where(answers.c.id.in_(batch), *over)
+        inbox.database.write(lambda connection: connection.execute(expired) and None)
+
+
 def _prunable(inbox: Inbox, age: timedelta) -> tuple[Any, ...]:
     return (
         _e.blueprint == inbox.blueprint,
@@ -302,6 +313,8 @@ class Pruner:
             ended = time.monotonic()
             # Those who receive have half of the time for themselves.
             is_more = count == _PRUNED_TOGETHER
+            if not is_more:
+                prune_results(self._inbox)
             self._next = ended + (ended - began if is_more else _PRUNE_PAUSE_SECONDS)
         finally:
             self._pruning.release()

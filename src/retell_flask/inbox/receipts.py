@@ -73,8 +73,15 @@ class NewEntry:
 def insert_again(connection: Connection, values: Values, event: Event) -> Added:
     """The event id is taken: by a repeat, or by an earlier version of the event."""
     first = _find(connection, values)
-    # A body that was freed is a snapshot's, whose id is that of its bytes, or forgotten.
-    if first.body is None or unpack(first.compressed, first.body) == event.raw:
+    # A body that was freed is a snapshot's, whose id is that of its bytes, or forgotten. What a
+    # backfill makes never revises what was sent.
+    if first.body is None or event.synthetic:
+        return Added(first.id, duplicate=True)
+    if first.synthetic:
+        sent = {"new_compressed": values["compressed"], "new_body": values["body"]}
+        connection.execute(statements.REPLACE_SYNTHETIC, {"entry_id": first.id, **sent})
+        return Added(first.id, duplicate=True)
+    if unpack(first.compressed, first.body) == event.raw:
         return Added(first.id, duplicate=True)
     # The first version is locked, so that nobody else counts its revisions now.
     revisions = connection.execute(statements.COUNT_REVISIONS, {"first": first.id}).scalar_one()

@@ -35,7 +35,7 @@ from sqlalchemy.types import TypeEngine
 from ..errors import InboxError
 from .entry import ASIDE, DeliveryStatus, EntryStatus
 
-VERSION = 1
+VERSION = 2
 _ADVISORY_LOCK = 0x726574656C6C  # "retell"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -103,6 +103,27 @@ deliveries: Table = Table(
     UniqueConstraint("entry_id", "signal", "receiver", name="retell_delivery_receiver"),
 )
 
+answers: Table = Table(
+    "retell_answer",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("blueprint", Text, nullable=False),
+    Column("key", LargeBinary, nullable=False),  # a digest: which tool call of which call
+    Column("session", String(200), nullable=False),
+    Column("token", String(32)),  # of the process that runs the function now
+    Column("expires_at", Moment, nullable=False),  # of the lease, or of the result
+    Column("is_json", Boolean, nullable=False),
+    Column("body", LargeBinary),
+    UniqueConstraint("blueprint", "key", name="retell_answer_once"),
+)
+
+agents: Table = Table(
+    "retell_agent",
+    metadata,
+    Column("blueprint", Text, primary_key=True),
+    Column("agent_id", String(200), primary_key=True),
+)
+
 schema_version: Table = Table(
     "retell_schema", metadata, Column("version", Integer, primary_key=True, autoincrement=False)
 )
@@ -129,6 +150,8 @@ _index(
     _e.id,
     where=_e.status.in_([status.value for status in ASIDE]),
 )
+_index("retell_answer_session", answers.c.blueprint, answers.c.session)
+_index("retell_answer_expiry", answers.c.blueprint, answers.c.expires_at)
 _index(
     "retell_delivery_unfinished",
     _d.status,
@@ -156,14 +179,15 @@ def check_version(found: int) -> None:
 
 
 def ensure(connection: Connection) -> bool:
-    """Make the tables, unless they are there in this version. Whether they were made."""
+    """Make what is missing of the tables. False if they were there in this version."""
     if connection.dialect.name == "postgresql":
         # Two releases of two hosts may begin at the same moment.
         connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
     found = find_version(connection)
-    if found is not None:
+    if found is not None and found >= VERSION:
         check_version(found)
         return False
-    metadata.create_all(connection)
+    metadata.create_all(connection)  # so far, each version has only added tables
+    connection.execute(schema_version.delete())
     connection.execute(schema_version.insert(), {"version": VERSION})
     return True

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .entry import SNAPSHOT, DeliveryStatus, EntryStatus, Stage
-from .schema import Moment, deliveries, entries, schema_version
+from .schema import Moment, agents, deliveries, entries, schema_version
 
 _e, _d = entries.c, deliveries.c
 _other = entries.alias("other")
@@ -84,9 +84,30 @@ def _returning_id(inserts: dict[str, Insert], table: Table) -> dict[str, Insert]
 def _find_same() -> Select[Any]:
     """The entry of an event id, locked."""
     return (
-        select(_e.id, *BODY)
+        select(_e.id, _e.synthetic, *BODY)
         .where(_e.blueprint == bindparam("inbox"), _e.event_id == bindparam("event_id"))
         .with_for_update()
+    )
+
+
+def _find_statuses() -> Select[Any]:
+    """Those of some event ids that are there."""
+    wanted: Any = bindparam("event_ids", expanding=True)
+    return select(_e.event_id, _e.status).where(
+        _e.blueprint == bindparam("inbox"), _e.event_id.in_(wanted)
+    )
+
+
+def _replace_synthetic() -> Update:
+    """Put what was really sent in the place of what a backfill had made."""
+    return (
+        update(entries)
+        .where(_e.id == bindparam("entry_id"), _e.synthetic)
+        .values(
+            synthetic=False,
+            compressed=bindparam("new_compressed"),
+            body=bindparam("new_body"),
+        )
     )
 
 
@@ -341,7 +362,10 @@ INSERT_ENTRIES = _new_entry["sqlite"]  # for the driver, which tells the last id
 INSERT_ENTRY = _returning_id(_new_entry, entries)
 INSERT_DELIVERY = _returning_id(_insert_unless_there(deliveries, "once"), deliveries)
 DIALECTS = tuple(INSERT_ENTRY)
+INSERT_AGENT = _insert_unless_there(agents, "blueprint", "agent_id")
 FIND_SAME = _find_same()
+FIND_STATUSES = _find_statuses()
+REPLACE_SYNTHETIC = _replace_synthetic()
 SUPERSEDE = _supersede()
 IS_ANYTHING_DUE = _is_anything_due()
 SWEEP = _sweep()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
@@ -32,14 +33,16 @@ from .entry import (
     FindTargets,
     Result,
     Target,
+    storable,
 )
 from .receipts import NewEntry
-from .schema import entries
+from .schema import agents, entries
 
 T = TypeVar("T")
 
 _DIED = "The process ended while it ran."
 _CLAIM_TRIES = 3
+_MOST_AGENTS_KNOWN = 10_000
 _AFTER_A_FAULT = timedelta(minutes=1)
 
 
@@ -63,6 +66,7 @@ class Inbox:
         self.clock = clock
         self._trusts_leases_from: datetime | None = None
         self._is_out = False
+        self._known_agents: set[str] = set()
 
     def check(self) -> None:
         """Raise ``InboxError`` unless the inbox answers."""
@@ -74,6 +78,7 @@ class Inbox:
         """Commit an event, unless it is there already."""
         new = NewEntry(receipts.of_event(self.blueprint, event))
         entry_id = self._write(self._superseding(new) if event.type == SNAPSHOT else new)
+        self._note_agent(event)
         if entry_id is None:
             return self._write(lambda c: receipts.insert_again(c, new.values, event))
         return Added(entry_id, duplicate=False)
@@ -81,6 +86,34 @@ class Inbox:
     def keep_invalid(self, body: bytes) -> None:
         """Commit a rightly signed body that is no event."""
         self._write(NewEntry(receipts.of_invalid(self.blueprint, body, self.clock())))
+
+    def agents(self) -> list[str]:
+        """The ids of the agents whose calls or chats were heard of."""
+        mine = agents.c.blueprint == self.blueprint
+        statement = select(agents.c.agent_id).where(mine).order_by(agents.c.agent_id)
+        return self._read(lambda connection: list(connection.execute(statement).scalars()))
+
+    def find_statuses(self, event_ids: Iterable[str]) -> dict[str, EntryStatus]:
+        """The statuses of those of these events that are here, forgotten ones included."""
+        names = {"inbox": self.blueprint, "event_ids": list(event_ids)}
+
+        def operation(connection: Connection) -> dict[str, EntryStatus]:
+            rows = connection.execute(statements.FIND_STATUSES, names)
+            return {event_id: EntryStatus(status) for event_id, status in rows}
+
+        return self._read(operation)
+
+    def _note_agent(self, event: Event) -> None:
+        """Once in each process, for a backfill; if it fails, the next event does it."""
+        agent_id = getattr(event.call or event.chat, "agent_id", None)
+        if not agent_id or agent_id in self._known_agents:
+            return
+        names = {"blueprint": self.blueprint, "agent_id": storable(agent_id)}
+        insert = statements.INSERT_AGENT[self.database.dialect]
+        with suppress(InboxError):
+            self._write(lambda connection: connection.execute(insert, names) and None)
+            if len(self._known_agents) < _MOST_AGENTS_KNOWN:
+                self._known_agents.add(agent_id)
 
     def _superseding(self, new: NewEntry) -> Operation[int | None]:
         def operation(connection: Connection) -> int | None:

@@ -15,6 +15,7 @@ from .call import (
 )
 from .chat import Chat, ChatAnalysis, ChatCost
 from .disconnection import DISCONNECTION_REASONS, DisconnectionReason
+from .inbound import Inbound, InboundAnswer, InboundCall, InboundMessage
 from .outcome import CallFailure, Transfer
 from .transcript import (
     AgentUtterance,
@@ -36,6 +37,7 @@ from .transcript import (
     Utterance,
     Word,
 )
+from .web_call import IceServer, WebCall
 
 __all__ = [
     "DISCONNECTION_REASONS",
@@ -51,6 +53,11 @@ __all__ = [
     "ChatCost",
     "DisconnectionReason",
     "Dtmf",
+    "IceServer",
+    "Inbound",
+    "InboundAnswer",
+    "InboundCall",
+    "InboundMessage",
     "Injected",
     "Item",
     "ItemMetadata",
@@ -71,5 +78,6 @@ __all__ = [
     "UnknownItem",
     "UserUtterance",
     "Utterance",
+    "WebCall",
     "Word",
 ]

@@ -1,0 +1,1 @@
+"""Custom functions: what an agent calls in the middle of a conversation."""
