@@ -16,6 +16,7 @@ import pytest
 
 import retell_flask
 from retell_flask import cli as commands
+from retell_flask.filters import KINDS
 from retell_flask.settings import OPTIONS
 from retell_flask.signals import SIGNALS
 from retell_flask.testing import sample
@@ -28,7 +29,7 @@ TWO_WAY = (ROOT / "docs/two-way.md").read_text("utf-8")
 PROGRAM, HANDLERS, TURNS, HOOK, TWO_BLUEPRINTS, LOOK, TEST = re.findall(
     r"```python\n(.*?)```", README, re.DOTALL
 )
-SET_UP, CALLING, INBOUND, ANSWERED, FUNCTION, CATCH_UP = re.findall(
+SET_UP, CALLING, WEB_CALL, INBOUND, ANSWERED, FUNCTION, CATCH_UP, TESTING = re.findall(
     r"```python\n(.*?)```", TWO_WAY, re.DOTALL
 )
 
@@ -117,6 +118,26 @@ def test_the_client_calls_and_finds_calls(
     page["api"].calls["call_000001"] = call
     page["unhappy_calls_of_today"]()
     assert capsys.readouterr().out == "call_000001 0:00:30 She waits for a call.\n"
+
+
+def test_a_web_call_begins_in_a_view(two_way: TwoWay) -> None:
+    page = two_way(WEB_CALL)
+    page["app"].register_blueprint(page["pages"])
+    answer = page["app"].test_client().post("/web-call").json
+    assert answer["access_token"]
+    assert answer["call_id"] in page["api"].calls
+
+
+def test_the_tests_of_the_page_pass(tmp_path: Path) -> None:
+    code = "\n".join((SET_UP, CALLING, INBOUND, FUNCTION, TESTING))
+    (tmp_path / "test_page.py").write_text(code, "utf-8")
+    pytest_run = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path)]
+    done = subprocess.run(pytest_run, cwd=tmp_path, capture_output=True, text=True)
+    assert "4 passed" in done.stdout, done.stdout
+
+
+def test_every_filter_is_named() -> None:
+    assert all(f"`{name}`" in TWO_WAY for name in KINDS)
 
 
 def test_inbound_calls_and_messages_are_answered_and_noted(

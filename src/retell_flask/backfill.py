@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from .client import RetellClient, call_path
-from .errors import ApiError, BadRequest, NotFound, PayloadError
-from .events import dedupe_key, event_id, parse_event
-from .inbox.entry import EntryStatus, Receipt
+from .errors import ApiError, BadRequest, NotFound, PayloadError, Unreachable
+from .events import dedupe_key, event_id, forgotten_id, parse_event
+from .inbox.entry import EntryStatus, Receipt, storable
 from .inbox.store import Inbox
 from .models.call import Call
+from .values import duration
 
 _logger = logging.getLogger(__name__)
 
 DEFAULT_GRACE = timedelta(minutes=15)
 
+Since = datetime | timedelta | str
+
 _OVER = ["ended", "error", "not_connected"]
 _LOOKED_UP_TOGETHER = 200
 _MOST_FAILURES_IN_A_ROW = 5
+_MARGIN = timedelta(minutes=5)  # for clocks that differ
 _TOLERANCE = timedelta(minutes=1)  # between a command's "30d" and our look at the clock
 
 
@@ -37,28 +41,27 @@ class Window:
     until: datetime
 
     @classmethod
-    def of(
-        cls, since: datetime | timedelta, until: datetime | None, grace: timedelta, inbox: Inbox
-    ) -> Window:
+    def of(cls, since: Since, until: datetime | None, grace: timedelta, inbox: Inbox) -> Window:
         """Raises ``ValueError`` for a window that nothing could be said about."""
         now = inbox.clock()
-        begin = now - since if isinstance(since, timedelta) else since
-        latest = now - grace
-        for moment in (begin, until or latest):
-            if not isinstance(moment, datetime) or moment.tzinfo is None:
-                raise ValueError("since and until take datetimes with a time zone.")
-        if begin < now - inbox.settings.retention - _TOLERANCE:
+        begin = since if isinstance(since, datetime) else now - duration(since)
+        oldest, latest = _kept_since(inbox), now - grace
+        if any(each is not None and each.tzinfo is None for each in (begin, until)):
+            raise ValueError("since and until need a time zone: datetime.now(timezone.utc).")
+        if begin < oldest - _TOLERANCE:
             raise ValueError(
-                "since is longer ago than RETELL_RETENTION: events of that time were pruned, and "
-                "could not be told from those that never came."
+                f"since is too long ago: events from before {oldest:%Y-%m-%d %H:%M} UTC were "
+                "pruned, or may be at any time, and cannot be told from those that never came."
             )
-        end = min(until or latest, latest)
-        if begin >= end:
+        if until is not None and begin >= until:
+            raise ValueError("since is not before until, so nothing could be in between.")
+        if begin >= latest:
             raise ValueError(
-                "since is not before until, or within the grace, in which calls are left to "
-                "Retell: nothing could be in between."
+                f"since is less than the grace of {grace} ago, in which calls are left to Retell, "
+                "so there is nothing to look at."
             )
-        return cls(begin, end)
+        end = latest if until is None else min(until, latest)
+        return cls(begin.astimezone(timezone.utc), end.astimezone(timezone.utc))
 
 
 def find_agents(
@@ -66,12 +69,16 @@ def find_agents(
 ) -> Sequence[str] | None:
     """Whose calls are looked at; None for all. Raises ``ValueError`` where there is nobody."""
     if all_agents:
+        if agents is not None:
+            raise ValueError("agents and all_agents say two things: give one of them.")
         return None
-    found = inbox.agents() if agents is None else list(agents)
+    named = [agents] if isinstance(agents, str) else agents
+    found = inbox.agents() if named is None else list(named)
     if not found:
         raise ValueError(
-            "The inbox has not heard of any agent yet. Name those whose webhooks come here, or "
-            "ask for all of the workspace."
+            "The inbox has not heard of any agent yet. Name those whose webhooks come here "
+            "(--agent, or agents=[…]), or take all of the workspace (--all-agents, or "
+            "all_agents=True)."
         )
     return found
 
@@ -96,10 +103,12 @@ class Progress(NamedTuple):
 class BackfillReport:
     """What a backfill came to.
 
-    ``calls`` had events missing, ``events`` were made, or would be. ``gone`` calls are no
+    ``agents`` are those whose calls were looked at, None for all. Of ``calls`` calls that
+    had events missing, ``events`` were made, or would be. ``gone`` calls that had, too, are no
     longer there at Retell, and ``failed`` ones could not be fetched: run it again.
     """
 
+    agents: Sequence[str] | None = field(default=None, compare=False)
     looked_at: int = 0
     calls: int = 0
     events: int = 0
@@ -123,7 +132,7 @@ class Backfill:
         self._dispatch = dispatch
         self._dry_run = dry_run
         self._failures_in_a_row = 0
-        self._report = BackfillReport()
+        self.report: BackfillReport = BackfillReport()
 
     def run(
         self,
@@ -132,7 +141,8 @@ class Backfill:
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> BackfillReport:
         """Look at all calls of a window. Raises ``ApiError`` and ``InboxError``."""
-        report = self._report
+        report = self.report
+        report.agents = agents
         try:
             for calls in _in_batches(self._list(window, agents)):
                 report.looked_at += len(calls)
@@ -156,32 +166,36 @@ class Backfill:
         return self._client.list_calls(sort_order="ascending", **filters)
 
     def _find_missed(self, calls: list[Call]) -> list[Missed]:
-        ids = {_id(type_, call) for call in calls for type_ in _TYPES}
-        found = self._inbox.find_statuses(ids)
+        found = self._inbox.find_statuses(
+            each for call in calls for each in _ids(call.call_id).values()
+        )
         # After the look: what has been pruned by then is not missing.
-        kept_since = self._inbox.clock() - self._inbox.settings.retention
+        kept_since = _kept_since(self._inbox) + _MARGIN
         return [
             Missed(call, missing)
             for call in calls
+            if call.call_id
             if call.ended_at is None or call.ended_at > kept_since
             if (missing := _missing(call, found))
         ]
 
     def _make_up_for(self, missed: Missed) -> None:
-        self._report.calls += 1
         if self._dry_run:
-            self._report.events += len(missed.types)
+            self.report.calls += 1
+            self.report.events += len(missed.types)
             return
         try:
             call = self._fetch(missed.call.call_id)
-            for type_ in missed.types:
-                self._make(type_, call)
+            # Both: an analysis may have come since the list was made.
+            made = [self._make(type_, call) for type_ in ("call_ended", "call_analyzed")]
+            self.report.calls += any(made)
         except NotFound:
-            self._report.gone += 1
+            self.report.gone += 1
+            self._failures_in_a_row = 0
         except (BadRequest, _Odd) as error:
             self._fail(missed.call, error)
         except ApiError as error:
-            if error.status is None or error.status < 500:  # no call would do any better
+            if _is_of_all_calls(error):
                 raise
             self._fail(missed.call, error)
         else:
@@ -193,9 +207,10 @@ class Backfill:
             raise _Odd("Retell's API answered with another call, or none")
         return call
 
-    def _make(self, type_: str, call: dict[str, Any]) -> None:
+    def _make(self, type_: str, call: dict[str, Any]) -> bool:
+        """Whether it had been missing."""
         if type_ == "call_analyzed" and not call.get("call_analysis"):
-            return
+            return False
         left_out = () if type_ == "call_analyzed" else ("call_analysis",)
         sent = {name: value for name, value in call.items() if name not in left_out}
         body = msgspec.json.encode({"event": type_, "call": sent})
@@ -204,28 +219,37 @@ class Backfill:
         except PayloadError as error:
             raise _Odd(str(error)) from None
         event = replace(event, synthetic=True)
-        added = self._inbox.add(event)
-        if not added.duplicate:
-            self._report.events += 1
-            self._dispatch(Receipt(event, added.entry_id))
+        added = self._inbox.add_synthetic(event, _ids(str(event.session_id)).values())
+        if added is None or added.duplicate:
+            return False
+        self.report.events += 1
+        self._dispatch(Receipt(event, added.entry_id))
+        return True
 
     def _fail(self, call: Call, error: Exception) -> None:
-        self._report.failed += 1
+        self.report.failed += 1
         self._failures_in_a_row += 1
         _logger.error("%a could not be made up for: %s", call.call_id[:80], error)
         if self._failures_in_a_row >= _MOST_FAILURES_IN_A_ROW:
             raise ApiError(f"{self._failures_in_a_row} calls in a row failed, the last: {error}")
 
     def _log(self, window: Window) -> None:
-        if self._report.events and not self._dry_run:
+        if self.report.events and not self._dry_run:
             _logger.warning(
                 "Backfill: %d events of %d calls that ended from %s to %s had never come. Was the "
                 "application out of Retell's reach?",
-                self._report.events,
-                self._report.calls,
+                self.report.events,
+                self.report.calls,
                 f"{window.since:%Y-%m-%d %H:%M}",
                 f"{window.until:%Y-%m-%d %H:%M} UTC",
             )
+
+
+def _is_of_all_calls(error: ApiError) -> bool:
+    """Whether no other call would do better: a key, a limit, or nobody who answers."""
+    if isinstance(error, Unreachable):
+        return not error.may_have_arrived
+    return error.status is not None and error.status < 500
 
 
 class _Odd(Exception):
@@ -235,17 +259,30 @@ class _Odd(Exception):
 _TYPES = ("call_started", "call_ended", "call_analyzed")
 
 
+def _kept_since(inbox: Inbox) -> datetime:
+    """What was received before is deleted, or may be at any moment."""
+    oldest = inbox.clock() - inbox.settings.retention
+    return max(oldest, inbox.pruned_until() or oldest)
+
+
 def _missing(call: Call, found: dict[str, EntryStatus]) -> list[str]:
     """The types that are not there; none of a call that was to be forgotten."""
-    there = {type_: found.get(_id(type_, call)) for type_ in _TYPES}
+    there = {type_: found.get(each) for type_, each in _ids(call.call_id).items()}
     if EntryStatus.FORGOTTEN in there.values():
         return []
-    wanted = ["call_ended"] + (["call_analyzed"] if call.call_analysis else [])
+    wanted = ["call_ended"] + (["call_analyzed"] if _is_analyzed(call) else [])
     return [type_ for type_ in wanted if there[type_] is None]
 
 
-def _id(type_: str, call: Call) -> str:
-    return event_id(dedupe_key(type_, call.call_id, b""))
+def _is_analyzed(call: Call) -> bool:
+    analysis = call.call_analysis
+    return analysis is not None and any(value is not None for value in astuple(analysis))
+
+
+def _ids(call_id: str) -> dict[str, str]:
+    """The ids of a call's events by type, and of what stands for it if it is forgotten."""
+    ids = {type_: event_id(dedupe_key(type_, call_id, b"")) for type_ in _TYPES}
+    return {**ids, "": forgotten_id(storable(call_id))}
 
 
 def _in_batches(calls: Iterator[Call]) -> Iterator[list[Call]]:

@@ -11,7 +11,7 @@ from blinker import Signal
 from flask import Blueprint, Flask, current_app, has_app_context, request_started
 from flask.sansio.app import App
 
-from .backfill import DEFAULT_GRACE, Backfill, BackfillReport, Progress, Window, find_agents
+from .backfill import DEFAULT_GRACE, Backfill, BackfillReport, Progress, Since, Window, find_agents
 from .cli import add_commands
 from .client import RetellClient
 from .errors import ConfigurationError
@@ -119,7 +119,7 @@ class RetellBlueprint(Blueprint):
         call there. A second handler of a kind is a ``ConfigurationError``.
         """
         if len(kinds) == 1 and callable(kinds[0]):
-            return self.inbound()(kinds[0])
+            return self.inbound(default=default)(kinds[0])
         if unknown := [kind for kind in kinds if kind not in INBOUND_KINDS]:
             raise ValueError(f"inbound takes 'call' and 'message', and not {unknown[0]!r}.")
 
@@ -147,7 +147,7 @@ class RetellBlueprint(Blueprint):
         prints what Retell's dashboard wants to know. Raises ``ConfigurationError``.
         """
         if callable(name):
-            return self.function()(name)
+            return self.function(description=description)(name)
 
         def connect(function: F) -> F:
             self.functions.add(CustomFunction(function, name, description))
@@ -157,7 +157,7 @@ class RetellBlueprint(Blueprint):
 
     def backfill(
         self,
-        since: datetime | timedelta,
+        since: Since,
         until: datetime | None = None,
         *,
         grace: timedelta = DEFAULT_GRACE,
@@ -168,12 +168,11 @@ class RetellBlueprint(Blueprint):
     ) -> BackfillReport:
         """Ask Retell what happened, and deliver what never came as ``synthetic`` events.
 
-        Looks at the calls that ended from ``since`` (an aware datetime, or how long ago) to
-        ``until``, and at least ``grace`` ago; by default those of the agents that the inbox
-        has heard of, else of ``agents``, or of all. Makes ``call_ended``, and
-        ``call_analyzed`` where there is an analysis; with ``dry_run`` none. It can be broken
-        off and run again at any time. ``on_progress`` is called after each page and each call
-        that was made.
+        Looks at the calls that ended from ``since`` (an aware datetime, or how long ago: a
+        timedelta or ``"24h"``) to ``until``, and at least ``grace`` ago; by default those of
+        the agents that the inbox has heard of, else of ``agents``, or of all. Makes
+        ``call_ended``, and ``call_analyzed`` where there is an analysis; with ``dry_run`` none.
+        It can be broken off and run again at any time. ``on_progress`` is called as it goes on.
 
         Raises ``ValueError`` for a time that has no answer, such as one before
         ``RETELL_RETENTION``, whose events may have been pruned; ``ConfigurationError`` without
@@ -187,19 +186,22 @@ class RetellBlueprint(Blueprint):
             )
         window = Window.of(since, until, grace, state.inbox)
         backfill = Backfill(state.inbox, state.client, state.dispatcher.dispatch, dry_run=dry_run)
-        report = backfill.run(window, find_agents(state.inbox, agents, all_agents), on_progress)
-        if not dry_run:
-            self._tell(state, window, report)
-        return report
-
-    def _tell(self, state: State, window: Window, report: BackfillReport) -> None:
-        state.invoker.report(
-            backfilled,
-            since=window.since,
-            until=window.until,
-            looked_at=report.looked_at,
-            events=report.events,
-        )
+        found = find_agents(state.inbox, agents, all_agents)
+        is_through = False
+        try:
+            report = backfill.run(window, found, on_progress)
+            is_through = not dry_run
+            return report
+        finally:
+            made = backfill.report
+            if is_through or (made.events and not dry_run):
+                state.invoker.report(
+                    backfilled,
+                    since=window.since,
+                    until=window.until,
+                    looked_at=made.looked_at,
+                    events=made.events,
+                )
 
     def _state(self, what: str) -> State:
         if not has_app_context():

@@ -6,7 +6,7 @@ import copy
 import re
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from .decoding import FAULTS, Decoder, repair, warn_of_odd
-from .errors import ApiError
+from .errors import ApiError, Unreachable
 from .filters import filter_criteria
 from .models.base import Model
 from .models.call import Call
@@ -22,7 +22,7 @@ from .models.variables import dynamic_variables
 from .models.web_call import WebCall
 from .settings import DEFAULT_API_URL
 from .transport import PatientTransport, Sender, Transport
-from .values import api_url, duration, keys
+from .values import Key, api_url, duration, keys
 
 T = TypeVar("T")
 
@@ -61,9 +61,9 @@ class RetellClient:
         url: str = DEFAULT_API_URL,
         timeout: float | timedelta = 30,
     ) -> None:
-        (key,) = keys([api_key])
-        seconds = duration(timeout).total_seconds()
-        self._transport: Sender = Transport(key, api_url(url), seconds)
+        (api_key,) = _checked("api_key", keys, [api_key])  # which shows itself in no traceback
+        seconds = _checked("timeout", duration, timeout).total_seconds()
+        self._transport: Sender = Transport(Key(api_key), _checked("url", api_url, url), seconds)
 
     def patient(self) -> RetellClient:
         """The same for work in the background: it also waits out longer rate limits."""
@@ -87,7 +87,7 @@ class RetellClient:
         others, and Retell's ``ignore_e164_validation=True`` allows another ``from_number``.
         ``fields`` are Retell's: ``override_agent_id``, ``override_agent_version``,
         ``agent_override``, ``metadata``, ``retell_llm_dynamic_variables`` (numbers and
-        booleans become text), ``custom_sip_headers``, and whatever it adds.
+        booleans become text), ``custom_sip_headers``, and whatever it adds; None leaves one out.
 
         Within an hour, one ``idempotency_key`` makes one call, however often it is sent.
         Each call gets a key of its own if you give none; give yours where your own code may
@@ -101,7 +101,7 @@ class RetellClient:
             "from_number": from_number,
             "to_number": to_number,
             "idempotency_key": idempotency_key or uuid.uuid4().hex,
-            **_translated(_with_text_variables(fields)),
+            **_translated(fields, _OLDER_NAMES),
         }
         return self._model(
             _CALL, self._send("POST", "/v2/create-phone-call", json=body, repeatable=True)
@@ -114,7 +114,8 @@ class RetellClient:
         ``retell_llm_dynamic_variables``, and whatever it adds. Raises ``ApiError``; it is not
         repeated, since Retell takes no idempotency key here.
         """
-        body = {"agent_id": agent_id, **_with_text_variables(fields)}
+        translated = _translated(fields, {"dynamic_variables": _VARIABLES})
+        body = {"agent_id": agent_id, **translated}
         return self._model(_WEB_CALL, self._send("POST", "/v3/create-web-call", json=body))
 
     def get_call(self, call_id: str) -> Call:
@@ -141,7 +142,7 @@ class RetellClient:
         Raises ``TypeError`` for a filter that cannot be, and ``ApiError`` while paging.
         """
         if limit is not None and limit < 0:
-            raise ValueError("limit is a number of calls, or None for all.")
+            raise ValueError("limit must be a number of calls, or None for all.")
         body: dict[str, Any] = {"sort_order": sort_order}
         if criteria := filter_criteria(filters):
             body["filter_criteria"] = criteria
@@ -149,18 +150,19 @@ class RetellClient:
 
     def _pages(self, body: dict[str, Any], limit: int | None) -> Iterator[Call]:
         left = limit
-        while left is None or left > 0:
+        while left != 0:
             body["limit"] = _PAGE if left is None else min(left, _PAGE)
             sent = self._send("POST", "/v3/list-calls", json=body, repeatable=True)
             page = self._model(_PAGES, sent)
-            items = page.items or ()
-            yield from items if left is None else items[:left]
-            if not page.has_more:
+            if page.items is None:
+                raise _unreadable()
+            yield from page.items if left is None else page.items[:left]
+            left = None if left is None else left - len(page.items)
+            if not page.has_more or (left is not None and left <= 0):
                 return
             if not page.pagination_key or page.pagination_key == body.get("pagination_key"):
                 raise ApiError("POST /v3/list-calls: there are more calls, and no key to them.")
             body["pagination_key"] = page.pagination_key
-            left = None if left is None else left - len(items)
 
     def update_call(self, call_id: str, **fields: Any) -> Call:
         """Change a call that has ended: ``metadata``, ``custom_attributes``,
@@ -192,9 +194,7 @@ class RetellClient:
         """
         method = method.upper()
         if not path.startswith("/"):
-            raise ValueError(
-                'path is a path below the API\'s address, such as "/get-concurrency".'
-            )
+            raise ValueError('path must begin with a slash, such as "/get-concurrency".')
         if repeatable is None:
             repeatable = method in _READING
         sent = self._send(method, path, json=json, params=params, repeatable=repeatable)
@@ -203,7 +203,8 @@ class RetellClient:
     def _send(self, method: str, path: str, *, repeatable: bool = False, **content: Any) -> bytes:
         return self._transport.send(method, path, repeatable=repeatable, **content)
 
-    def _model(self, decoder: Decoder[T], sent: bytes) -> T:
+    @staticmethod
+    def _model(decoder: Decoder[T], sent: bytes) -> T:
         odd: list[str] = []
         try:
             value = decoder.decode(sent, odd)
@@ -213,6 +214,13 @@ class RetellClient:
             raise _unreadable()
         warn_of_odd(odd)
         return value
+
+
+def _checked(name: str, parse: Callable[[Any], T], value: Any) -> T:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
 
 
 def _any(sent: bytes) -> Any:
@@ -225,17 +233,18 @@ def _any(sent: bytes) -> Any:
             raise _unreadable() from None
 
 
-def _unreadable() -> ApiError:
-    return ApiError(
-        "Retell's API answered with success, but not with what was asked for. Is RETELL_API_URL "
-        "that of Retell, and no proxy in between?"
+def _unreadable() -> Unreachable:
+    return Unreachable(
+        "The answer cannot be that of Retell's API, since it is not what was asked for. Is "
+        "its address right, and no proxy in between?",
+        status=200,
     )
 
 
 def call_path(path: str, call_id: str) -> str:
     """The path of a request about one call."""
-    if not isinstance(call_id, str) or not call_id:
-        raise ValueError("call_id is the id of a call, such as call.call_id.")
+    if not isinstance(call_id, str) or call_id in ("", ".", ".."):
+        raise ValueError("call_id must be the id of a call, such as call.call_id.")
     return f"{path}/{quote(call_id, safe='')}"
 
 
@@ -247,31 +256,31 @@ def _check_e164(name: str, number: Any) -> None:
         )
 
 
-def _with_text_variables(fields: dict[str, Any]) -> dict[str, Any]:
-    name = "retell_llm_dynamic_variables"
-    given = fields.get(name)
-    return fields if given is None else {**fields, name: dynamic_variables(given, name)}
+_VARIABLES = "retell_llm_dynamic_variables"
+# What older guides pass to create-phone-call, which ignores or refuses it.
+_OLDER_NAMES = {
+    "agent_id": "override_agent_id",
+    "dynamic_variables": _VARIABLES,
+    "webhook_url": "agent_override.agent.webhook_url",
+}
 
 
-def _translated(fields: dict[str, Any]) -> dict[str, Any]:
-    """What older guides pass to create-phone-call, which ignores or refuses it."""
-    fields = dict(fields)
-    if "agent_id" in fields:
-        _warn("agent_id", "override_agent_id=")
-        agent_id = fields.pop("agent_id")
-        if fields.setdefault("override_agent_id", agent_id) != agent_id:
-            raise TypeError("agent_id and override_agent_id name two agents.")
-    if "webhook_url" in fields:
-        _warn("webhook_url", "agent_override={'agent': {'webhook_url': …}}, or at the agent")
-        override = dict(fields.get("agent_override") or {})
-        override["agent"] = {"webhook_url": fields.pop("webhook_url"), **override.get("agent", {})}
-        fields["agent_override"] = override
+def _translated(fields: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Fields as Retell takes them. What is None was not given, and variables are text."""
+    fields = {name: value for name, value in fields.items() if value is not None}
+    for older in names.keys() & fields.keys():
+        _rename(fields, older, names[older])
+    if _VARIABLES in fields:
+        fields[_VARIABLES] = dynamic_variables(fields[_VARIABLES], _VARIABLES)
     return fields
 
 
-def _warn(name: str, instead: str) -> None:
-    warnings.warn(
-        f"create-phone-call has no field {name!r}; it was translated. Set it as {instead}.",
-        UserWarning,
-        stacklevel=4,
-    )
+def _rename(fields: dict[str, Any], older: str, name: str) -> None:
+    value, (*outer, last) = fields.pop(older), name.split(".")
+    for each in outer:
+        fields[each] = dict(fields.get(each) or {})
+        fields = fields[each]
+    if fields.setdefault(last, value) != value:
+        raise TypeError(f"{older} and {name} say two things: give the latter alone.")
+    text = f"Retell has no field {older!r} here; it was sent as {name}."
+    warnings.warn(text, UserWarning, stacklevel=4)

@@ -10,7 +10,7 @@
         ├── PaymentRequired     402: a trial or its credit is over
         ├── NotFound            404, 422: Retell has no such call under this key
         ├── RateLimited         429: too many requests at the moment
-        └── Unreachable         no answer, or half of one
+        └── Unreachable         no answer of Retell's, or half of one
 
     ConfigurationError      the host application is set up wrongly
     Retry, GiveUp           for receivers to raise
@@ -103,11 +103,19 @@ class RateLimited(ApiError):
 
 
 class Unreachable(ApiError):
-    """No answer in time, or one that broke off. Whether the request was carried out is unknown.
+    """No answer in time, one that broke off, or one that cannot be Retell's.
 
-    To try a ``create_phone_call`` again without a second call, give it the same
-    ``idempotency_key``.
+    ``status`` is None, or that of an answer which cannot be Retell's. ``may_have_arrived``
+    is False where no connection came about, so that the request was certainly not carried
+    out. To try a ``create_phone_call`` again without a second call,
+    give it the same ``idempotency_key``.
     """
+
+    def __init__(
+        self, message: str, status: int | None = None, *, may_have_arrived: bool = True
+    ) -> None:
+        super().__init__(message, status)
+        self.may_have_arrived = may_have_arrived
 
 
 class ConfigurationError(Exception):

@@ -230,6 +230,13 @@ def invalid_id(body: bytes) -> str:
     return event_id(hashlib.sha256(b"invalid\0" + body).digest())
 
 
+def forgotten_id(session_id: str) -> str:
+    """The id that stands for a forgotten call, where that of none of its events does."""
+    return event_id(
+        hashlib.sha256(b"forgotten\0" + session_id.encode("utf-8", "replace")).digest()
+    )
+
+
 def _decode(body: bytes, odd: list[str]) -> _Envelope:
     try:
         envelope = _ENVELOPE.decode(body, odd)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import inspect
 import logging
 import threading
 import time
@@ -9,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -26,6 +29,10 @@ from .throttle import Throttle, withheld_note
 _logger = logging.getLogger(__name__)
 
 _MOST_AT_ONCE = 200
+_TIME_FOR_ALL_SECONDS = 9.5  # Retell waits 10
+_REPORT_SECONDS = 1.0
+
+T = TypeVar("T")
 
 Handler = Callable[[Any], Any]
 Fallback = Literal["failed", "late", "busy"]
@@ -61,24 +68,33 @@ class InboundHandlers:
         """Have ``function`` answer ``kinds``. Raises ``ConfigurationError``."""
         if not callable(function):
             raise TypeError("inbound decorates a function or another callable.")
+        if not _takes_one(function):
+            raise ConfigurationError(
+                f"{identity_of(function)} cannot answer inbound webhooks: it must take one "
+                "argument, the InboundCall or InboundMessage."
+            )
         if not isinstance(default, InboundAnswer):
-            raise ConfigurationError("default= of inbound takes an InboundAnswer.")
+            raise ConfigurationError("default= of inbound must be an InboundAnswer.")
         for kind in kinds:
-            event_type = KINDS[kind].event_type
-            if event_type in self._handlers:
-                first, second = self._handlers[event_type].function, function
+            taken = self._handlers.get(KINDS[kind].event_type)
+            if taken is not None:
+                first, second = taken.function, function
                 raise ConfigurationError(
                     f"Inbound {kind}s are answered by {identity_of(first)} already, and "
                     f"{identity_of(second)} would be a second handler. One can decide for all."
                 )
-            self._handlers[event_type] = InboundHandler(function, default)
+        handler = InboundHandler(function, default)
+        self._handlers.update((KINDS[kind].event_type, handler) for kind in kinds)
 
     def get(self, event_type: str) -> InboundHandler | None:
         return self._handlers.get(event_type)
 
 
 class _Decision(NamedTuple):
+    """``body`` is the answer as it is sent."""
+
     answer: InboundAnswer
+    body: bytes
     fallback: Fallback | None = None
 
 
@@ -96,81 +112,110 @@ class InboundDesk(ProcessBound):
     def begin_anew(self) -> None:
         """Forget the parent's threads, after a fork."""
         self._free = threading.BoundedSemaphore(_MOST_AT_ONCE)
+        self._free_for_reports = threading.BoundedSemaphore(_MOST_AT_ONCE)
 
     def answer(self, inbound: Inbound) -> bytes:
         """The body of the answer: the handler's, or its default."""
-        began = time.monotonic()
         handler = self._handlers.get(inbound.event_type)
-        decision = self._decide(handler, inbound) if handler else _Decision(NO_OVERRIDE)
-        if handler is not None:
-            self._invoker.report(
-                inbound_answered,
-                inbound=inbound,
-                answer=decision.answer,
-                fallback=decision.fallback,
-                duration_ms=round((time.monotonic() - began) * 1000, 3),
-            )
-        return msgspec.json.encode({inbound.event_type: decision.answer})
+        if handler is None:
+            self._log("nobody", f"No handler of @retell.inbound answers {inbound.event_type}")
+            return _encode(inbound, NO_OVERRIDE)
+        began = time.monotonic()
+        decision = self._decide(handler, inbound)
+        self._report(inbound, decision, time.monotonic() - began)
+        return decision.body
 
     def _decide(self, handler: InboundHandler, inbound: Inbound) -> _Decision:
-        future = self._begin(handler, inbound)
+        future = _run(self._free, lambda: self._ask(handler, inbound))
         if future is None:
-            return self._fall_back("busy", handler, f"{_MOST_AT_ONCE} handlers run already")
+            why = f"was not called, since {_MOST_AT_ONCE} handlers run already"
+            return self._fall_back("busy", handler, inbound, why)
         try:
-            answer = future.result(self._seconds)
+            return future.result(self._seconds)
         except FutureTimeoutError:
-            return self._fall_back("late", handler, f"No answer within {self._seconds:g} s")
-        return self._check(handler, answer)
+            why = f"did not answer within {self._seconds:g} s"
+            return self._fall_back("late", handler, inbound, why)
 
-    def _begin(self, handler: InboundHandler, inbound: Inbound) -> Future[Any] | None:
-        """Run the handler in a thread; None where too many run, or no thread can be had."""
-        if not self._free.acquire(blocking=False):
-            return None
-        future: Future[Any] = Future()
-        free = self._free
-
-        def run() -> None:
-            try:
-                future.set_result(self._invoker.call(handler.function, inbound))
-            except BaseException as error:
-                future.set_result(error)
-            finally:
-                free.release()
-
+    def _ask(self, handler: InboundHandler, inbound: Inbound) -> _Decision:
+        """Call the handler; whatever is wrong with its answer is found out here."""
         try:
-            threading.Thread(target=run, name="retell-inbound", daemon=True).start()
-        except RuntimeError:
-            free.release()
-            return None
-        return future
-
-    def _check(self, handler: InboundHandler, answer: Any) -> _Decision:
-        if answer is None:
-            return _Decision(handler.default)
-        if isinstance(answer, InboundAnswer):
-            return _Decision(answer)
-        if isinstance(answer, BaseException):
-            return self._fall_back("failed", handler, "It raised", error=answer)
-        why = f"It returned a {type(answer).__name__}, and not an InboundAnswer or None"
-        return self._fall_back("failed", handler, why)
+            answer = self._invoker.call(handler.function, inbound)
+            if answer is None:
+                return _Decision(handler.default, _encode(inbound, handler.default))
+            if isinstance(answer, InboundAnswer):
+                return _Decision(answer, _encode(inbound, answer))
+        except BaseException as error:
+            return self._fall_back("failed", handler, inbound, "raised an exception", error)
+        why = f"returned a {type(answer).__name__}, and not an InboundAnswer"
+        return self._fall_back("failed", handler, inbound, why)
 
     def _fall_back(
         self,
         fallback: Fallback,
         handler: InboundHandler,
+        inbound: Inbound,
         why: str,
         error: BaseException | None = None,
     ) -> _Decision:
-        withheld = self._throttle.admit(fallback)
+        identity = identity_of(handler.function)
+        self._log(fallback, f"{identity} {why}: its default was answered", error)
+        return _Decision(handler.default, _encode(inbound, handler.default), fallback)
+
+    def _report(self, inbound: Inbound, decision: _Decision, seconds: float) -> None:
+        """In a thread, too, since the caller waits: only as long as there is time."""
+        about = {
+            "inbound": inbound,
+            "answer": decision.answer,
+            "fallback": decision.fallback,
+            "duration_ms": round(seconds * 1000, 3),
+        }
+        report = functools.partial(self._invoker.report, inbound_answered, **about)
+        future = _run(self._free_for_reports, report)
+        if future is None:
+            self._log("unsent", "inbound_answered was not sent: too many receivers of it hang")
+            return
+        with contextlib.suppress(FutureTimeoutError):
+            future.result(max(0.0, min(_REPORT_SECONDS, _TIME_FOR_ALL_SECONDS - seconds)))
+
+    def _log(self, kind: str, text: str, error: BaseException | None = None) -> None:
+        withheld = self._throttle.admit(kind)
         if withheld is not None:
-            _logger.error(
-                "%s: the default of %s went out%s",
-                why,
-                identity_of(handler.function),
-                withheld_note(withheld),
-                exc_info=error,
-            )
-        return _Decision(handler.default, fallback)
+            level = logging.WARNING if kind == "nobody" else logging.ERROR
+            _logger.log(level, "%s%s", text, withheld_note(withheld), exc_info=error)
+
+
+def _run(free: threading.BoundedSemaphore, work: Callable[[], T]) -> Future[T] | None:
+    """Work in a thread; None where too many run, or no thread can be had."""
+    if not free.acquire(blocking=False):
+        return None
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        finally:
+            free.release()
+
+    try:
+        threading.Thread(target=run, name="retell-inbound", daemon=True).start()
+    except RuntimeError:
+        free.release()
+        return None
+    return future
+
+
+def _encode(inbound: Inbound, answer: InboundAnswer) -> bytes:
+    return msgspec.json.encode({inbound.event_type: answer})
+
+
+def _takes_one(function: Handler) -> bool:
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # what cannot be looked into may well be called
+        return True
+    return True
 
 
 def read_inbound(body: bytes, event_type: str) -> Inbound | None:

@@ -84,7 +84,7 @@ class Invoker:
             except FAILURES:
                 _logger.exception("%s failed", identity, extra={"retell_receiver": identity})
 
-    def call(self, function: Callable[..., Any], *values: Any, **named: Any) -> Any:
+    def call(self, function: Callable[..., Any], /, *values: Any, **named: Any) -> Any:
         """Call a function of the host's in an app context of its own; what it returns.
 
         The context is empty otherwise: no request, and nothing that another call left.

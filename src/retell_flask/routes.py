@@ -20,6 +20,7 @@ from .events import INBOUND_TYPES, Event
 from .functions.definition import CustomFunction
 from .functions.request import FunctionRequest, read_body, read_query
 from .inbound import read_inbound
+from .invocation import loggable
 from .receiver import (
     Incoming,
     Rejection,
@@ -116,20 +117,33 @@ def _call_function(state: State, incoming: Incoming, *, name: str, **_: str) -> 
     body, _verified = authenticate(incoming, state.settings, OWN_SCHEME)
     function = state.blueprint.functions.get(name)
     if function is None:
+        _log_unknown_function(state, name)
         return _error(state, 404, "No such function")
-    if request.method in _WITHOUT_BODY:
-        called = read_query(request.args.to_dict(flat=False))
-    else:
-        called = _read_function_body(body, name, function)
+    called = _read_call_of(function, body)
     answer = state.functions.answer(function, called)
     if answer.is_json:
         return _json(state, 500 if answer.failed else 200, answer.body)
     return state.app.response_class(answer.body, content_type="text/plain; charset=utf-8")
 
 
-def _read_function_body(body: bytes, name: str, function: CustomFunction) -> FunctionRequest:
+def _log_unknown_function(state: State, name: str) -> None:
+    withheld = state.throttle.admit("function")
+    if withheld is not None:
+        _logger.warning(
+            "There is no custom function %s; connected are: %s%s",
+            loggable(name),
+            ", ".join(each.name for each in state.blueprint.functions) or "none",
+            withheld_note(withheld),
+        )
+
+
+def _read_call_of(function: CustomFunction, body: bytes) -> FunctionRequest:
     try:
-        return read_body(body, name, function.parameters)
+        if request.method in _WITHOUT_BODY:
+            return read_query(request.args.to_dict(flat=False))
+        return read_body(body, function.name, function.parameters)
+    except UnicodeDecodeError:
+        raise Rejection(400, "invalid", "The query is not UTF-8.") from None
     except PayloadError as error:
         raise Rejection(400, "invalid", str(error)) from None
 

@@ -247,7 +247,7 @@ OPTIONS = (
     ),
     Option(
         "INBOUND_TIMEOUT",
-        values.duration,
+        values.answer_time,
         timedelta(seconds=8),
         "8s",
         "How long a handler may take for the answer to an inbound call or message, before the "

@@ -152,9 +152,9 @@ inbound_answered: Signal = _signal(
 )
 backfilled: Signal = _signal(
     "backfilled",
-    "A backfill is through: of ``looked_at`` calls that ended from ``since`` to ``until``, "
-    "``events`` events had been missed and were made. Sent at once; what a receiver raises is "
-    "logged.",
+    "A backfill is through, or was broken off when it had made events: of ``looked_at`` calls "
+    "that ended from ``since`` to ``until``, ``events`` events had been missed and were made. "
+    "Sent at once; what a receiver raises is logged.",
     "since",
     "until",
     "looked_at",

@@ -9,12 +9,13 @@ import logging
 import re
 import time
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -49,7 +50,7 @@ _logger = logging.getLogger(__name__)
 _RETRIES = 3
 _WORTH_ANOTHER_TRY = frozenset({429, 500, 502, 503, 504})
 _LONGEST_WAIT_SECONDS = 30.0
-_LONG_WAIT_SECONDS = 300.0
+_LONG_WAIT_SECONDS = 600.0
 _LONG_WAITS = 10
 _LONGEST_MESSAGE = 500
 _POOL_SIZE = 20
@@ -85,11 +86,14 @@ class Transport(ProcessBound):
         self._authorization = _Authorization(api_key)
         self._url = url.rstrip("/")
         self._timeout = timeout
+        self._of_the_parent: list[Any] = []
         self.begin_anew()
         bind_to_process(self)
 
     def begin_anew(self) -> None:
         """Leave the parent's connections to it, after a fork."""
+        # What nobody frees takes no lock that a thread of the parent's may have held.
+        self._of_the_parent.append(vars(self).get("_sessions"))
         self._sessions = {repeatable: _session(repeatable) for repeatable in (False, True)}
 
     def send(
@@ -100,9 +104,20 @@ class Transport(ProcessBound):
         What is not ``repeatable`` is sent again only where it certainly never arrived.
         """
         body = None if json is None else msgspec.json.encode(json)
-        failure: Exception | None = None
+        outcome = self._try(method, path, body, params, repeatable)
+        if isinstance(outcome, _Failure):
+            what = f"{method} {self._url}{path}: {outcome.text}"
+            raise Unreachable(what, may_have_arrived=outcome.may_have_arrived)
+        if 200 <= outcome.status_code < 300:
+            return _body(outcome)
+        raise self._error(outcome, f"{method} {path}")
+
+    def _try(
+        self, method: str, path: str, body: bytes | None, params: Any, repeatable: bool
+    ) -> requests.Response | _Failure:
+        """Errors of the libraries hold the request, and that the key: none leaves this."""
         try:
-            response = self._sessions[repeatable].request(
+            return self._sessions[repeatable].request(
                 method,
                 self._url + path,
                 data=body,
@@ -111,23 +126,19 @@ class Transport(ProcessBound):
                 auth=self._authorization,
                 timeout=self._timeout,
                 allow_redirects=False,
+                stream=True,  # it is read already, see _ReadsAll
             )
-        except (requests.RequestException, HTTPError) as error:
-            failure = error
-        if failure is not None:
-            # Outside of the except clause: their errors hold the request, and that the key.
-            text = _describe(failure, self._timeout)
-            del failure
-            raise Unreachable(f"{method} {path}: {text}.")
-        if 200 <= response.status_code < 300:
-            return response.content
-        raise self._error(response, f"{method} {path}")
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            return _failure(error, self._timeout)
 
     def _error(self, response: requests.Response, what: str) -> ApiError:
         status = response.status_code
-        message = f"{what}: {status} {self._authorization.remove_from(_message(response))}"
+        said = self._authorization.remove_from(_message(response))[:_LONGEST_MESSAGE]
+        message = f"{what}: {status} {said}"
         if status == 429:
-            return RateLimited(message, retry_after=_Policy().get_retry_after(response))
+            pause = _Policy().get_retry_after(response)
+            asked = "" if pause is None else f" (it asks for a pause of {pause:g} s)"
+            return RateLimited(message + asked, retry_after=pause)
         return _ERRORS.get(status, ApiError)(message, status)
 
 
@@ -143,7 +154,9 @@ class PatientTransport:
             try:
                 return self._transport.send(method, path, **content)
             except RateLimited as error:
-                seconds = min(error.retry_after or _LONGEST_WAIT_SECONDS, _LONG_WAIT_SECONDS)
+                seconds = error.retry_after or _LONGEST_WAIT_SECONDS
+                if seconds > _LONG_WAIT_SECONDS:
+                    raise
             _logger.warning("Retell's API limits requests: waiting %.0f s", seconds)
             time.sleep(seconds)
         return self._transport.send(method, path, **content)
@@ -156,7 +169,9 @@ class _Authorization(AuthBase):
         self._key = key
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = b"Bearer " + self._key  # type: ignore[assignment]
+        # A Key, since the frames of those who send it hold the headers.
+        header: Any = Key(b"Bearer " + self._key)
+        request.headers["Authorization"] = header
         return request
 
     def remove_from(self, text: str) -> str:
@@ -169,7 +184,7 @@ class _Policy(Retry):
     def get_retry_after(self, response: Any) -> float | None:
         try:
             return super().get_retry_after(response)
-        except InvalidHeader:
+        except (InvalidHeader, ValueError, OverflowError):
             return None
 
     def increment(
@@ -183,7 +198,12 @@ class _Policy(Retry):
     ) -> Any:
         if response is not None and (self.get_retry_after(response) or 0) > _LONGEST_WAIT_SECONDS:
             raise MaxRetryError(_pool, url or "", ResponseError("asked to wait for too long"))
-        return super().increment(method, url, response, error, _pool, _stacktrace)
+        try:
+            return super().increment(method, url, response, error, _pool, _stacktrace)
+        except MaxRetryError as failure:
+            earlier = (past.error for past in self.history)
+            vars(failure)["arrived_before"] = not all(map(_never_arrived, earlier))
+            raise
 
 
 _REPEATABLE = _Policy(
@@ -207,13 +227,46 @@ _ONCE = _Policy(
 )
 
 
+class _ReadsAll:
+    """A connection pool that reads an answer where an error of it is tried again."""
+
+    def urlopen(self, *values: Any, **options: Any) -> Any:
+        options.update(preload_content=True, decode_content=True)
+        return super().urlopen(*values, **options)  # type: ignore[misc]
+
+
+class _HttpPool(_ReadsAll, HTTPConnectionPool):
+    pass
+
+
+class _HttpsPool(_ReadsAll, HTTPSConnectionPool):
+    pass
+
+
+_POOLS = {"http": _HttpPool, "https": _HttpsPool}
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *values: Any, **options: Any) -> None:
+        super().init_poolmanager(*values, **options)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *values: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*values, **options)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+def _body(response: requests.Response) -> bytes:
+    body: bytes = response.raw.data
+    return body
+
+
 def _session(repeatable: bool) -> requests.Session:
     session = requests.Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.headers.update({"Accept": "application/json", "User-Agent": "retell-flask"})
-    adapter = HTTPAdapter(
-        pool_maxsize=_POOL_SIZE, max_retries=_REPEATABLE if repeatable else _ONCE
-    )
+    adapter = _Adapter(pool_maxsize=_POOL_SIZE, max_retries=_REPEATABLE if repeatable else _ONCE)
     for scheme in ("https://", "http://"):
         session.mount(scheme, adapter)
     return session
@@ -222,10 +275,10 @@ def _session(repeatable: bool) -> requests.Session:
 def _message(response: requests.Response) -> str:
     """What Retell says, or the status in words."""
     try:
-        text = decode_object(response.content).get("message")
+        text = decode_object(_body(response)).get("message")
     except FAULTS:
         text = None
-    return text[:_LONGEST_MESSAGE] if isinstance(text, str) and text else response.reason or ""
+    return text if isinstance(text, str) and text else response.reason or ""
 
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
@@ -233,15 +286,29 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (NewConnectionError, "no connection: it was refused, or there is no way there"),
     (ConnectTimeoutError, "no connection within {timeout:g} s"),
     (ReadTimeoutError, "no answer within {timeout:g} s"),
-    (SSLError, "no TLS connection: is the certificate good, and no proxy in between?"),
+    (SSLError, "no TLS connection: its certificate was not accepted"),
     (ProxyError, "the proxy makes no connection"),
     (ProtocolError, "the connection broke off"),
 )
 
 
-def _describe(failure: Exception, timeout: float) -> str:
+class _Failure(NamedTuple):
+    """Why there is no answer."""
+
+    text: str
+    may_have_arrived: bool
+
+
+def _failure(error: Exception, timeout: float) -> _Failure:
     """In our own words, since those of the libraries quote what was sent."""
-    reason = failure.args[0] if failure.args else failure
-    reason = getattr(reason, "reason", reason)
+    cause = error.args[0] if error.args else error
+    reason = getattr(cause, "reason", cause)
     known = (text for kind, text in _REASONS if isinstance(reason, kind))
-    return next(known, f"it failed with {type(failure).__name__}").format(timeout=timeout)
+    text = next(known, f"it failed with {type(error).__name__}").format(timeout=timeout)
+    arrived = getattr(cause, "arrived_before", False) or not _never_arrived(reason)
+    return _Failure(text, arrived)
+
+
+def _never_arrived(error: object) -> bool:
+    """Whether no connection came about."""
+    return isinstance(error, (ConnectTimeoutError, NewConnectionError, ProxyError))

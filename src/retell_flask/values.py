@@ -76,6 +76,7 @@ _NO_DURATION = (
     "takes a duration above zero: seconds (300), a timedelta, or text with a unit "
     "('90s', '15m', '24h', '30d')."
 )
+_LONGEST_ANSWER = timedelta(seconds=10)
 _SHORTEST_LEASE = timedelta(seconds=1)
 _LONGEST = timedelta(days=36_500)  # moments that lie as far off can still be computed
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|)\s*", re.ASCII)
@@ -94,6 +95,14 @@ def lease(value: Any) -> timedelta:
     parsed = duration(value)
     if parsed < _SHORTEST_LEASE:
         raise ValueError("takes a duration of at least a second ('60s', '5m').")
+    return parsed
+
+
+def answer_time(value: Any) -> timedelta:
+    """A time above zero, and no longer than Retell waits for an answer."""
+    parsed = duration(value)
+    if parsed > _LONGEST_ANSWER:
+        raise ValueError("takes a duration of at most '10s': Retell waits no longer.")
     return parsed
 
 

@@ -119,7 +119,7 @@ def test_forgetting_empties_a_call_and_leaves_what_keeps_it_away(inbox: Inbox) -
     for type_ in ("call_started", "call_ended"):
         deliver(inbox, DEAD, type_)
     deliver(inbox, call_id="call_2")
-    assert maintenance.forget(inbox, "call_1") == (2, True)
+    assert maintenance.forget(inbox, "call_1") == (2, 0, True)
     forgotten = rows(inbox.database)[:2]
     assert {row["status"] for row in forgotten} == {"forgotten"}
     assert {(row["session"], row["body"]) for row in forgotten} == {(None, None)}
@@ -131,7 +131,7 @@ def test_forgetting_empties_a_call_and_leaves_what_keeps_it_away(inbox: Inbox) -
         event = parse_event(encode(call_payload("call_ended", **call)))
         assert inbox.add(event).duplicate
     assert run(inbox) == []
-    assert maintenance.forget(inbox, "call_1") == (0, True)
+    assert maintenance.forget(inbox, "call_1") == (0, 0, True)
 
 
 def test_forgetting_an_event_that_runs_ends_its_claim(inbox: Inbox) -> None:

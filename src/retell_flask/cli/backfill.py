@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
 
 import click
 
-from ..backfill import DEFAULT_GRACE, BackfillReport, Progress
+from ..backfill import DEFAULT_GRACE, BackfillReport, Missed, Progress
+from ..dispatch.threads import Threads
 from ..state import State
-from .common import find_inbox, for_blueprint, moment, progress, span
-from .text import counted, duration, plain, say
+from .advice import how_it_runs, run_once
+from .common import find_inbox, for_blueprint, moment, progress, span_or_zero
+from .text import counted, duration, paragraph, plain, say
 from .text import moment as show_moment
+
+_MOST_AGENTS_NAMED = 3
 
 
 @click.command("backfill", short_help="Make up for events that never came.")
@@ -25,10 +28,12 @@ from .text import moment as show_moment
     metavar="TIME",
     help='Of calls that ended at this time or later: "24h" ago, or a date and time (UTC).',
 )
-@click.option("--until", type=moment, metavar="TIME", help="Of calls that ended before this time.")
+@click.option(
+    "--until", type=moment, metavar="TIME", help="Of calls that ended at this time at the latest."
+)
 @click.option(
     "--grace",
-    type=span,
+    type=span_or_zero,
     default=duration(DEFAULT_GRACE),
     metavar="SPAN",
     show_default=True,
@@ -64,11 +69,15 @@ def backfill(
     call_analyzed events are made of what Retell's API tells, and delivered to the same
     receivers, marked as synthetic. What is there already is left alone, so it can be run
     again, and goes on where it was broken off. Calls that you had forgotten stay forgotten.
+
+    Receivers that ring or write to people will do so now, hours after the call: have them look
+    at event.synthetic, and use --dry-run first.
     """
     if agents and all_agents:
         raise click.UsageError("--agent and --all-agents say two things: give one of them.")
-    find_inbox(state)
-    with _watching(since, until or datetime.now(since.tzinfo) - grace) as on_progress:
+    find_inbox(state, make=True)
+    missed: list[Missed] | None = [] if dry_run else None
+    with _watching(since, until or datetime.now(since.tzinfo) - grace, missed) as on_progress:
         try:
             report = state.blueprint.backfill(
                 since,
@@ -81,42 +90,62 @@ def backfill(
             )
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-    _say_report(report, dry_run)
+    say(*map(_line, missed or ()))
+    _say_report(state, report, dry_run)
 
 
 @contextmanager
-def _watching(since: datetime, until: datetime) -> Any:
-    """A bar over the time that is looked at, and a line for each call that something missed."""
+def _watching(
+    since: datetime, until: datetime, missed: list[Missed] | None
+) -> Iterator[Callable[[Progress], None]]:
+    """A bar over the time that is looked at; what is missing is added to ``missed``, if given."""
     seconds = max(1, math.ceil((until - since).total_seconds()))
     done = 0
     with progress(seconds, "Calls that ended") as move:
 
         def on_progress(at: Progress) -> None:
             nonlocal done
-            if at.missed is not None and not sys.stderr.isatty():
-                ended = at.missed.call.ended_at
-                when = show_moment(ended) if ended else "?"
-                say(f"{when}  {plain(at.missed.call.call_id)}  {', '.join(at.missed.types)}")
+            if at.missed is not None and missed is not None:
+                missed.append(at.missed)
             if at.reached is not None:
                 now = min(seconds, int((at.reached - since).total_seconds()))
                 move(max(0, now - done))
                 done = max(done, now)
 
         yield on_progress
+        move(seconds - done)
 
 
-def _say_report(report: BackfillReport, dry_run: bool) -> None:
-    looked_at = counted(report.looked_at, "call")
-    if not report.calls:
-        say(f"Looked at {looked_at}: nothing is missing.")
-        return
-    events, calls = counted(report.events, "event"), counted(report.calls, "call")
-    made = "would be made" if dry_run else "were made, and are delivered like any other"
-    say(f"Looked at {looked_at}: {events} of {calls} never came, and {made}.")
+def _line(missed: Missed) -> str:
+    ended = missed.call.ended_at
+    when = show_moment(ended) if ended else "-"
+    return f"{when}  {plain(missed.call.call_id)}  {', '.join(missed.types)}"
+
+
+def _say_report(state: State, report: BackfillReport, dry_run: bool) -> None:
+    whose = "all agents" if report.agents is None else _name_agents(report.agents)
+    say(f"Looked at {counted(report.looked_at, 'call')} of {whose}. {_missing(report, dry_run)}")
+    if not report.looked_at and report.agents is not None:
+        say("If calls of other agents come here, too: --agent ID, or --all-agents.")
+    if report.events and not dry_run and isinstance(state.dispatcher, Threads):
+        say(paragraph(how_it_runs(state)), f"  {run_once(state)}")
     if report.gone:
-        say(f"{counted(report.gone, 'call')} of them Retell has no longer.")
+        say(f"{counted(report.gone, 'call')} with missing events Retell has no longer.")
     if report.failed:
         failed = counted(report.failed, "call")
         raise click.ClickException(
             f"{failed} could not be fetched: see the log, and run it again."
         )
+
+
+def _missing(report: BackfillReport, dry_run: bool) -> str:
+    if not report.events:
+        return "Nothing is missing." if not report.failed else "Nothing was made."
+    events, calls = counted(report.events, "event"), counted(report.calls, "call")
+    return f"{events} of {calls} never came, and {'would be' if dry_run else 'were'} made."
+
+
+def _name_agents(agents: Sequence[str]) -> str:
+    if len(agents) > _MOST_AGENTS_NAMED:
+        return counted(len(agents), "agent")
+    return f"{counted(len(agents), 'agent')} ({', '.join(map(plain, agents))})"

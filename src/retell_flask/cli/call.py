@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import click
 
-from ..errors import Unreachable
+from ..errors import PayloadError, Unreachable
 from ..events import Event
 from ..inbox.entry import Entry, EntryStatus
-from ..inbox.maintenance import timeline
+from ..inbox.maintenance import Query, search, timeline
 from ..inbox.sqlite import MemoryDatabase
 from ..inbox.store import Inbox
 from ..state import State
@@ -23,8 +22,10 @@ from .text import plain, say
 from .text import took as show_span
 
 _POLL_SECONDS = 0.5
-_ANALYSIS_WAIT = timedelta(minutes=10)
-_LONGEST_CALL = timedelta(hours=3)
+_SILENCE_SECONDS = 30.0
+_LONGEST_CALL_SECONDS = 3 * 3600.0
+_ANALYSIS_SECONDS = 600.0
+_ANALYSIS_OF_NOTHING_SECONDS = 60.0
 
 
 @click.command("call", short_help="Start a phone call.")
@@ -66,14 +67,21 @@ def call(
     try:
         started = state.client.create_phone_call(from_number, to_number, **fields)
     except ValueError as error:
-        raise click.UsageError(str(error).partition(" check_e164")[0]) from None
-    except Unreachable as error:
-        raise click.ClickException(
-            f"{error} The call may have been started all the same: look before you try again."
+        text = str(error).partition(" check_e164")[0]
+        raise click.UsageError(
+            text.replace("from_number", "FROM").replace("to_number", "TO")
         ) from None
+    except Unreachable as error:
+        what = _MAYBE_STARTED if error.may_have_arrived else _NOT_STARTED
+        text = plain(str(error), 1000)
+        raise click.ClickException(f"{text}{'' if text.endswith('?') else '.'} {what}") from None
     say(f"{plain(started.call_id)} is {plain(started.call_status or 'registered')}.")
     if inbox is not None:
         _follow(state, inbox, started.call_id)
+
+
+_MAYBE_STARTED = "The call may have been started all the same: look before you try again."
+_NOT_STARTED = "No call was started."
 
 
 def _fields(agent: str | None, variables: tuple[str, ...], metadata: str | None) -> dict[str, Any]:
@@ -96,29 +104,34 @@ def _metadata(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_constant=_refuse)
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise click.BadParameter('It is a JSON object: {"order": 7}.', param_hint="--metadata")
+        raise click.BadParameter(
+            'It must be a JSON object, such as {"order": 7}.', param_hint="--metadata"
+        )
     return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _followable(state: State) -> Inbox:
     """An inbox that other processes write to; asked for before the phone rings."""
-    inbox = find_inbox(state)
+    inbox = find_inbox(state, make=True)
     if isinstance(inbox.database, MemoryDatabase):
         raise click.UsageError(
             "--follow looks for events in the inbox, which is in the memory of each process here."
         )
-    inbox.check()
     return inbox
 
 
 def _follow(state: State, inbox: Inbox, call_id: str) -> None:
     try:
         for entry, event in _arrivals(inbox, call_id):
-            say(f"{entry.received_at:%H:%M:%S}  {entry.type}{_details(event)}")
+            say(f"{entry.received_at:%H:%M:%S}  {plain(entry.type)}{_details(event)}")
             if entry.type == "call_analyzed":
                 break
         else:
@@ -131,17 +144,38 @@ def _follow(state: State, inbox: Inbox, call_id: str) -> None:
 def _arrivals(inbox: Inbox, call_id: str) -> Iterator[tuple[Entry, Event | None]]:
     """The call's events in the order of arrival, as long as one may be expected."""
     seen: set[int] = set()
-    deadline = time.monotonic() + _LONGEST_CALL.total_seconds()
+    began = time.monotonic()
+    deadline, hint_at = began + _LONGEST_CALL_SECONDS, began + _SILENCE_SECONDS
     while time.monotonic() < deadline:
-        for entry, _ in timeline(inbox, call_id):
+        found = search(inbox, Query(names=[call_id]))  # without the bodies
+        for entry in sorted(found, key=lambda each: each.id):
             if entry.id in seen:
                 continue
             seen.add(entry.id)
+            event = _read(inbox, entry)
             if entry.type == "call_ended":
-                deadline = time.monotonic() + _ANALYSIS_WAIT.total_seconds()
+                deadline = time.monotonic() + _longest_analysis(event)
             if entry.status is not EntryStatus.SUPERSEDED:
-                yield entry, entry.event() if entry.body is not None else None
+                yield entry, event
+        if not seen and time.monotonic() > hint_at:
+            say("Nothing has come yet. Does the webhook URL of the agent, or else the account's,")
+            say("lead to this application, and does it use this inbox? Waiting on; Ctrl-C stops.")
+            hint_at = deadline
         time.sleep(_POLL_SECONDS)
+
+
+def _read(inbox: Inbox, entry: Entry) -> Event | None:
+    try:
+        bodies = [record.entry for record in timeline(inbox, entry.event_id)]
+        return bodies[0].event() if bodies and bodies[0].body is not None else None
+    except PayloadError:
+        return None
+
+
+def _longest_analysis(ended: Event | None) -> float:
+    """Seconds. Calls that did not connect are often not analyzed at all."""
+    has_talked = ended is None or ended.call is None or ended.call.call_status == "ended"
+    return _ANALYSIS_SECONDS if has_talked else _ANALYSIS_OF_NOTHING_SECONDS
 
 
 def _details(event: Event | None) -> str:

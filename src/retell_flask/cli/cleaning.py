@@ -31,13 +31,17 @@ def prune(state: State, *, older_than: timedelta | None, dry_run: bool) -> None:
     """Delete old events that are done or superseded, in small batches beside the receiving.
 
     What delivers does the same by the way, for events older than RETELL_RETENTION: this is
-    for sooner, or for where nothing delivers. Dead and invalid events stay, until they are
-    replayed or forgotten.
+    for sooner, or for where nothing delivers. Results of custom functions whose day is over
+    go, too. A backfill does not look at the time of what was deleted. Dead and invalid events
+    stay, until they are replayed or forgotten.
 
     \b
       flask retell prune --older-than 7d
     """
     inbox = find_inbox(state)
+    if not dry_run:
+        while maintenance.prune_results(inbox):
+            pass
     age = state.settings.retention if older_than is None else older_than
     total = maintenance.prunable(inbox, age)
     what = f"{counted(total, 'event')} older than {duration(age)}"
@@ -49,7 +53,6 @@ def prune(state: State, *, older_than: timedelta | None, dry_run: bool) -> None:
         for count in maintenance.prune(inbox, age):
             deleted += count
             move(count)
-    maintenance.prune_results(inbox)
     say(f"Deleted {counted(deleted, 'event')} older than {duration(age)}.")
 
 
@@ -60,6 +63,8 @@ def prune(state: State, *, older_than: timedelta | None, dry_run: bool) -> None:
 def forget(state: State, *, call_id: str, yes: bool) -> None:
     """Empty all events of one call or chat: what they say, whose they are, their errors.
 
+    Results of custom functions that are kept for it are deleted.
+
     Digests stay, so that neither a repeat nor a backfill brings them back. What your
     receivers stored is yours to delete. Events that are invalid belong to no call: look for
     them with flask retell events --status invalid.
@@ -68,12 +73,11 @@ def forget(state: State, *, call_id: str, yes: bool) -> None:
       flask retell forget call_0123
     """
     inbox = find_inbox(state)
-    count = _count(state, inbox, call_id)
-    events = counted(count, "event")
+    what = _what(_count(state, inbox, call_id), maintenance.count_results(inbox, call_id))
     if not yes:
-        click.confirm(f"Empty {events} of {plain(call_id)} for good?", abort=True)
-    emptied, is_erased = maintenance.forget(inbox, call_id)
-    say(f"Emptied {counted(emptied, 'event')} of {plain(call_id)}.", "")
+        click.confirm(f"Empty {what} of {plain(call_id)} for good?", abort=True)
+    emptied, deleted, is_erased = maintenance.forget(inbox, call_id)
+    say(f"Emptied {_what(emptied, deleted)} of {plain(call_id)}.", "")
     say(paragraph(_LATER), paragraph(_traces(inbox.database) if is_erased else _IN_THE_LOG))
 
 
@@ -82,6 +86,11 @@ _IN_THE_LOG = (
     "log's next turn, or run this again."
 )
 _LATER = "Other events of it that Retell sends from now on would be stored again."
+
+
+def _what(events: int, results: int) -> str:
+    functions = f" and {counted(results, 'result')} of functions" if results else ""
+    return counted(events, "event") + functions
 
 
 def _traces(database: Database) -> str:
@@ -100,7 +109,7 @@ def _traces(database: Database) -> str:
 def _count(state: State, inbox: Inbox, call_id: str) -> int:
     found = maintenance.search(inbox, Query(names=[call_id]))
     count = sum(entry.session == call_id for entry in found)
-    if count:
+    if count or maintenance.count_results(inbox, call_id):
         return count
     sessions = [entry.session for entry in found if entry.session]
     if sessions:

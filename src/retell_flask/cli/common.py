@@ -15,13 +15,15 @@ from flask import current_app
 from flask.cli import AppGroup, with_appcontext
 
 from .. import values
-from ..errors import ApiError, ConfigurationError, InboxError
+from ..errors import ApiError, ConfigurationError, InboxError, KeyRefused
 from ..inbox.entry import storable
 from ..inbox.sqlite import FileDatabase, MemoryDatabase
 from ..inbox.store import Inbox, utc_now
 from ..state import State
 from .place import describe_place
 from .text import plain
+
+_KEY_HINT = ". Of several API keys, the first is the one that Retell's API is called with."
 
 Run = Callable[..., None]
 
@@ -33,7 +35,8 @@ class RetellGroup(AppGroup):
         try:
             return super().invoke(ctx)
         except (InboxError, ApiError, ConfigurationError) as error:
-            raise click.ClickException(plain(str(error), 1000)) from None
+            hint = _KEY_HINT if isinstance(error, KeyRefused) else ""
+            raise click.ClickException(plain(str(error), 1000) + hint) from None
 
 
 def for_blueprint(run: Run) -> Run:
@@ -69,8 +72,8 @@ def all_states() -> dict[str, State]:
     return states
 
 
-def find_inbox(state: State) -> Inbox:
-    """The inbox of a blueprint, where there is one to look at."""
+def find_inbox(state: State, *, make: bool = False) -> Inbox:
+    """The inbox of a blueprint, where there is one to look at; or one that is made first."""
     inbox = state.inbox
     prefix = state.blueprint.config_prefix
     if inbox is None:
@@ -78,12 +81,14 @@ def find_inbox(state: State) -> Inbox:
             f"{state.blueprint.name} has no inbox ({prefix}_INBOX_URL is none), so nothing is "
             "kept that this command could work on."
         )
-    if not is_made(inbox):
+    if not make and not is_made(inbox):
         raise click.ClickException(
             f"There is no inbox yet in {describe_place(state)}. It is made with the first event, "
             f"or by flask retell init-db. If events came already, the application has its file "
             f"elsewhere ({prefix}_INBOX_URL)."
         )
+    if make:
+        inbox.check()
     note_memory(inbox)
     return inbox
 
@@ -108,6 +113,11 @@ def stored_name(value: str) -> str:
 def receiver_name(value: str) -> str:
     """The type of an option: a receiver's identity, which is stored in full."""
     return storable(value, len(value))
+
+
+def span_or_zero(value: str) -> timedelta:
+    """``span``, or ``0``."""
+    return timedelta(0) if value.strip().rstrip("smhd") == "0" else span(value)
 
 
 def span(value: str) -> timedelta:

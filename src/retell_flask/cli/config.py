@@ -12,8 +12,11 @@ from sqlalchemy.engine import URL
 
 from ..dispatch.inline import Direct, Inline
 from ..dispatch.threads import Threads
+from ..errors import ConfigurationError
+from ..identity import identity_of
+from ..inbound import KINDS as INBOUND_KINDS
 from ..inbox.sqlite import FileDatabase, sqlite_module
-from ..settings import OPTIONS, Option, look_up
+from ..settings import DEFAULT_API_URL, OPTIONS, Option, look_up
 from ..state import State
 from ..values import Key, Place
 from .common import as_json, for_blueprint
@@ -105,8 +108,12 @@ _FORMS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
 
 
 def _effective(state: State) -> dict[str, str]:
+    prefix = state.url_prefix.rstrip("/")
     found = {
         "webhook": f"POST {state.url_prefix or '/'}",
+        "inbound": f"POST {prefix}/inbound, {_describe_inbound(state)}",
+        "functions": f"{prefix}/functions/<name>, {_describe_functions(state)}",
+        "api": _describe_api(state),
         "inbox": describe_place(state),
         "dispatch": _describe_dispatch(state),
     }
@@ -117,6 +124,25 @@ def _effective(state: State) -> dict[str, str]:
     if state.app.testing:
         found["testing"] = "TESTING is on, which moves the defaults of inbox and dispatch"
     return found
+
+
+def _describe_inbound(state: State) -> str:
+    handlers = state.blueprint.inbound_handlers
+    found = [(kind, handlers.get(inbound.event_type)) for kind, inbound in INBOUND_KINDS.items()]
+    named = [f"{kind}s by {identity_of(one.function)}" for kind, one in found if one is not None]
+    return f"answered: {', '.join(named)}" if named else "answered without an override"
+
+
+def _describe_functions(state: State) -> str:
+    return f"of {', '.join(each.name for each in state.blueprint.functions) or 'none'}"
+
+
+def _describe_api(state: State) -> str:
+    try:
+        state.client  # noqa: B018 - it opens no connection
+    except ConfigurationError as error:
+        return str(error)
+    return state.settings.api_url or DEFAULT_API_URL
 
 
 def _describe_dispatch(state: State) -> str:

@@ -10,7 +10,7 @@ import click
 from ..functions.definition import CustomFunction
 from ..state import State
 from .common import as_json, for_blueprint
-from .text import paragraph, plain, say, say_json, table, terminal_width
+from .text import plain, say, say_json, table, terminal_width
 
 
 @click.command("functions", short_help="Show the custom functions, and their schemas for Retell.")
@@ -81,7 +81,7 @@ def _described(state: State, function: CustomFunction) -> str:
         f"Name         {function.name}",
         f"URL          {_url(state, function)}",
         "Description",
-        *(paragraph(each, "  ") for each in function.description.splitlines() if each.strip()),
+        *(f"  {each}".rstrip() for each in function.description.splitlines()),
         "Parameters",
         json.dumps(function.parameters.schema, indent=2, ensure_ascii=False),
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..identity import identity_of
-from .parameters import Parameters
+from .parameters import Parameters, function_of
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
@@ -24,15 +24,15 @@ class CustomFunction:
             raise TypeError("function decorates a function or another callable.")
         self.function = function
         self.identity: str = identity_of(function)
-        self.name: str = self.identity.rpartition(".")[2] if name is None else name
-        self.name = self.name.rpartition(":")[2]
+        own = self.identity.rpartition(":")[2].rpartition(".")[2]
+        self.name: str = own if name is None else name
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise ConfigurationError(
                 f"{self.identity} cannot be a custom function named {self.name!r}: Retell takes 1 "
                 "to 64 letters, digits, _ and -."
             )
         self.description: str = (
-            inspect.getdoc(function) or "" if description is None else description
+            inspect.getdoc(function_of(function)) or "" if description is None else description
         )
         self.parameters: Parameters = Parameters(function)
 
@@ -46,6 +46,11 @@ class Functions:
     def add(self, function: CustomFunction) -> None:
         """Raises ``ConfigurationError`` where the name is taken."""
         first = self._functions.setdefault(function.name, function)
+        if first is not function and first.identity == function.identity:
+            raise ConfigurationError(
+                f"The custom function {function.name!r}, {function.identity}, is connected twice. "
+                "Connect it at module level, not in a function that runs for each application."
+            )
         if first is not function:
             raise ConfigurationError(
                 f"The custom function {function.name!r} is {first.identity} already. Give "

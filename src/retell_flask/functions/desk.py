@@ -6,8 +6,9 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -18,19 +19,22 @@ from ..invocation import FAILURES, Invoker
 from ..leases import LeaseKeeper
 from ..throttle import Throttle, withheld_note
 from .definition import CustomFunction
+from .parameters import Misfit
 from .request import FunctionRequest, RepeatKey
 from .results import MemoryResults, SingleFlight
 
 _logger = logging.getLogger(__name__)
 
 LONGEST_RESULT = 15_000  # characters: Retell cuts what is longer
+_LONGEST_COMPLAINT = 10_000
 _LONGEST_WAIT_SECONDS = 600.0  # Retell waits for no function any longer
 _POLL_SECONDS = 0.2
 _KEPT_EXACT = timedelta(days=1)
 _KEPT_BY_ARGUMENTS = timedelta(minutes=10)
 
 
-class FunctionAnswer(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class FunctionAnswer:
     """The body of the answer; ``failed`` where the function has no result."""
 
     body: bytes
@@ -56,8 +60,10 @@ class FunctionDesk:
         """The function's result, or the first one of the same tool call."""
         try:
             values = function.parameters.read(request.arguments, request.call)
-        except ValueError as error:
-            return _correct(function, str(error))
+        except Misfit as error:
+            return _correct(function, error)
+        except FAILURES:  # of a type of the host's that is made of them
+            return _failed(function)
         if request.repeat_key is None:
             return self._run(function, values)
         try:
@@ -80,7 +86,7 @@ class FunctionDesk:
             begun = kept or self._begin(function, key, deadline)
             if isinstance(begun, Kept):
                 _logger.info("Answered a repeat of %s by its first result", function.name)
-                return FunctionAnswer(*begun)
+                return FunctionAnswer(begun.body, begun.is_json)
             with self._keeping(begun):
                 answer = self._run(function, values)
             self._finish(begun, answer, key)
@@ -142,8 +148,7 @@ class FunctionDesk:
             function.parameters.check_call(values)
             answer = _encode(self._invoker.call(function.function, **values), function.name)
         except FAILURES:
-            _logger.exception("The function %s failed", function.name, extra=_about(function))
-            return _FAILED
+            return _failed(function)
         took_ms = round((time.monotonic() - began) * 1000, 3)
         extra = {**_about(function), "retell_duration_ms": took_ms}
         _logger.info("The function %s answered", function.name, extra=extra)
@@ -154,25 +159,31 @@ class _StillRuns(Exception):
     """The first run of a tool call took longer than anybody waits."""
 
 
+def _failed(function: CustomFunction) -> FunctionAnswer:
+    _logger.exception("The function %s failed", function.name, extra=_about(function))
+    return _FAILED
+
+
 def _about(function: CustomFunction) -> dict[str, str]:
     return {"retell_function": function.name}
 
 
-def _correct(function: CustomFunction, complaints: str) -> FunctionAnswer:
+def _correct(function: CustomFunction, misfit: Misfit) -> FunctionAnswer:
     """For the model, which is told to try again; an error would be told as a failure."""
     _logger.warning(
-        "The function %s was called with arguments that do not fit",
+        "The function %s was not called, since arguments did not fit: %s",
         function.name,
+        ", ".join(misfit.names),
         extra=_about(function),
     )
-    text = f"{function.name} was not called, since its arguments do not fit. {complaints}"
-    return _plain(f"{text} Call it again with arguments that fit.")
+    text = f"{function.name} was not called, since its arguments do not fit. {misfit}"
+    return _plain(f"{text[:_LONGEST_COMPLAINT]} Call it again with arguments that fit.")
 
 
 def _encode(result: Any, name: str) -> FunctionAnswer:
     """A text as it is, anything else as JSON. Raises ``TypeError`` for what has no JSON."""
     is_text = isinstance(result, str)
-    text = result if is_text else msgspec.json.encode(result).decode()
+    text = result if is_text else _json(result)
     if len(text) > LONGEST_RESULT:
         _logger.warning(
             "The result of %s was cut from %d to %d characters, the most that Retell takes",
@@ -183,6 +194,16 @@ def _encode(result: Any, name: str) -> FunctionAnswer:
     elif not is_text:
         return FunctionAnswer(text.encode())
     return _plain(text[:LONGEST_RESULT])
+
+
+def _json(result: Any) -> str:
+    try:
+        return msgspec.json.encode(result).decode()
+    except TypeError as error:
+        raise TypeError(
+            f"A custom function must return text or what has a form in JSON, and no response of "
+            f"Flask's: {error}"
+        ) from None
 
 
 def _plain(text: str) -> FunctionAnswer:

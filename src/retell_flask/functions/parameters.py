@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import re
@@ -18,7 +19,7 @@ from ..decoding import FAULTS, repair
 from ..errors import ConfigurationError
 from ..identity import identity_of
 from ..models.call import Call
-from .schema import inline_schemas
+from .schema import inline_schema
 
 _LONGEST_SCHEMA_TOLD = 600
 _NUMBER = re.compile(rb"-?[0-9][0-9.eE+-]*")
@@ -63,10 +64,20 @@ class Parameter:
         raise ValueError(complaint)
 
     def _complain(self, error: Exception) -> str:
-        what, _, path = str(error).partition(" - at `$")
         schema = json.dumps(self.schema)
         fit = f" It has to fit {schema}." if len(schema) <= _LONGEST_SCHEMA_TOLD else ""
-        return f"{self.name}{path.rstrip('`')}: {what}.{fit}"
+        what, at, place = str(error).replace("`$", f"`{self.name}").partition(" - at ")
+        if place.startswith(f"`{self.name}"):
+            return f"{place.strip('`')}: {what}.{fit}"
+        return f"{self.name}: {what}{at}{place}.{fit}"
+
+
+class Misfit(ValueError):
+    """Arguments that do not fit: ``names`` of parameters, and a sentence on each for the model."""
+
+    def __init__(self, complaints: Mapping[str, str]) -> None:
+        super().__init__(" ".join(complaints.values()))
+        self.names = list(complaints)
 
 
 class Parameters:
@@ -78,11 +89,16 @@ class Parameters:
         self._needs_call = False
         hints = self._hints()
         found: list[tuple[str, Any, Any]] = []
-        for parameter in inspect.signature(function).parameters.values():
-            if parameter.name not in hints or parameter.kind not in _BY_NAME:
+        for parameter in self._signature().parameters.values():
+            if parameter.kind not in _BY_NAME:
                 raise self._unfit(
-                    f"its parameter {parameter.name!r} needs an annotation and a name of its own: "
-                    "no *args, no **kwargs, and no / after it"
+                    f"it cannot be given its parameter {parameter.name!r} by name: use no *args, "
+                    "no **kwargs, and no / after it"
+                )
+            if parameter.name not in hints:
+                raise self._unfit(
+                    f"its parameter {parameter.name!r} has no annotation: write "
+                    f"{parameter.name}: str, or what it is"
                 )
             hint = hints[parameter.name]
             if _is_call(hint):
@@ -91,10 +107,12 @@ class Parameters:
                         f"its parameter {parameter.name!r} is a Call, which comes from Retell and "
                         "not from the model: put it behind a * in the signature"
                     )
+                if self._call_name is not None:
+                    raise self._unfit("two of its parameters are a Call")
                 self._call_name, self._needs_call = parameter.name, hint is Call
             else:
                 found.append((parameter.name, hint, parameter.default))
-        self._parameters = self._with_schemas(found)
+        self._parameters = {name: self._parameter(name, *rest) for name, *rest in found}
 
     def __contains__(self, name: str) -> bool:
         return name in self._parameters
@@ -117,11 +135,11 @@ class Parameters:
     def read(self, sent: Mapping[str, Sequence[bytes]], call: Call | None) -> dict[str, Any]:
         """The arguments by name, each from JSON texts of which one has to fit, and the call.
 
-        Raises ``ValueError`` with one sentence for each that does not. Others than those that
+        Raises ``Misfit`` with one sentence for each that does not. Others than those that
         the function takes are left out: Retell adds some of its own.
         """
         values: dict[str, Any] = {}
-        complaints: list[str] = []
+        complaints: dict[str, str] = {}
         for parameter in self._parameters.values():
             texts = sent.get(parameter.name, ())
             try:
@@ -131,13 +149,19 @@ class Parameters:
             except ValueError as error:
                 # Models write null for what they leave out.
                 if parameter.is_required or any(text.strip() != b"null" for text in texts):
-                    complaints.append(str(error))
+                    complaints[parameter.name] = str(error)
         if complaints:
-            raise ValueError(" ".join(complaints))
+            raise Misfit(complaints)
         return values if self._call_name is None else {**values, self._call_name: call}
 
+    def _signature(self) -> inspect.Signature:
+        try:
+            return inspect.signature(self._function)
+        except ValueError:
+            raise self._unfit("what it takes cannot be found out") from None
+
     def _hints(self) -> dict[str, Any]:
-        named: Any = self._function
+        named = function_of(self._function)
         if not inspect.isroutine(named) and not isinstance(named, type):
             named = type(named).__call__
         try:
@@ -148,22 +172,28 @@ class Parameters:
                 "top level of its module, and defined before it"
             ) from None
 
-    def _with_schemas(self, found: list[tuple[str, Any, Any]]) -> dict[str, Parameter]:
+    def _parameter(self, name: str, hint: Any, default: Any) -> Parameter:
         try:
-            for _, hint, _ in found:
-                msgspec.json.Decoder(hint)
-            schemas = inline_schemas([hint for _, hint, _ in found])
-        except TypeError as error:
-            raise self._unfit(f"no JSON could be read into its parameters: {error}") from None
-        return {
-            name: Parameter(name, hint, default, _with_default(schema, default))
-            for (name, hint, default), schema in zip(found, schemas, strict=True)
-        }
+            decoder = msgspec.json.Decoder(hint)
+            schema = inline_schema(hint)
+        except Exception as error:  # msgspec has several for what it cannot take
+            what = str(error).partition("\n")[0].rstrip(":.- ")
+            raise self._unfit(
+                f"no JSON could be read into its parameter {name!r}: {what}"
+            ) from None
+        return Parameter(name, hint, default, {**schema, **_shown_default(decoder, default)})
 
     def _unfit(self, why: str) -> ConfigurationError:
         return ConfigurationError(
             f"{identity_of(self._function)} cannot be a custom function: {why}."
         )
+
+
+def function_of(function: Callable[..., Any]) -> Any:
+    """The function that a partial is of, whose annotations and docstring count."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
 
 
 def _is_call(hint: Any) -> bool:
@@ -172,13 +202,16 @@ def _is_call(hint: Any) -> bool:
     return hint is Call
 
 
-def _with_default(schema: dict[str, Any], default: Any) -> dict[str, Any]:
+def _shown_default(decoder: msgspec.json.Decoder[Any], default: Any) -> dict[str, Any]:
+    """For the schema, where it has a form in JSON."""
     if default is _HAS_NO_DEFAULT:
-        return schema
+        return {}
     try:
-        return {**schema, "default": msgspec.to_builtins(default)}
-    except (TypeError, ValueError):
-        return schema
+        text = msgspec.json.encode(default)
+        decoder.decode(text)
+        return {"default": msgspec.json.decode(text)}
+    except Exception:  # whatever a host's type raises
+        return {}
 
 
 def texts_of_json(sent: bytes) -> list[bytes]:

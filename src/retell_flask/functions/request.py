@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec import Raw
 from ..decoding import FAULTS, Decoder, decode_object, repair, warn_of_odd
 from ..errors import PayloadError
 from ..models.call import Call
-from ..models.transcript import ToolCallInvocation
+from ..models.transcript import ToolCallInvocation, ToolCallResult
 from .parameters import Parameters, texts_of_json, texts_of_query
 
 _CALL: Decoder[Call] = Decoder(Call)
@@ -26,7 +27,8 @@ class RepeatKey(NamedTuple):
     is_exact: bool
 
 
-class FunctionRequest(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class FunctionRequest:
     """What was sent. ``arguments`` has, by name, the JSON texts of which one has to fit."""
 
     arguments: Mapping[str, Sequence[bytes]]
@@ -45,16 +47,22 @@ def read_body(body: bytes, name: str, parameters: Parameters) -> FunctionRequest
     ``name`` is the function's in the URL. Raises ``PayloadError`` for what is no JSON object.
     """
     sent = _split(body or b"{}")
-    tool_name, args = _text(sent.get("name")), _object(sent.get("args"))
-    is_whole = tool_name is not None and args is not None
-    if not is_whole or ("call" not in sent and "args" in parameters):
+    tool_name, args = _text(sent.get("name")), _object(sent.get("args", _NOTHING))
+    if tool_name is None or args is None or not _is_whole(sent, parameters):
         return FunctionRequest(_texts(sent))
     call = _read_call(sent.get("call"))
-    arguments = _texts(args or {})
-    if call is None:
-        return FunctionRequest(arguments)
-    key = _repeat_key(call, name, tool_name or "", bytes(sent["args"]))
-    return FunctionRequest(arguments, call, key)
+    if call is None or not call.call_id:
+        return FunctionRequest(_texts(args), call)
+    return FunctionRequest(_texts(args), call, _repeat_key(call, name, tool_name, args))
+
+
+_NOTHING = Raw(b"{}")
+
+
+def _is_whole(sent: Mapping[str, Raw], parameters: Parameters) -> bool:
+    """Whether what looks like it is no function's arguments."""
+    has_call = bytes(sent.get("call", b"")).lstrip()[:1] == b"{"
+    return has_call or ("args" in sent and "args" not in parameters)
 
 
 def _split(body: bytes) -> dict[str, Raw]:
@@ -80,7 +88,7 @@ def _text(raw: Raw | None) -> str | None:
 
 def _object(raw: Raw | None) -> dict[str, Raw] | None:
     try:
-        return None if raw is None else msgspec.json.decode(raw, type=dict[str, Raw])
+        return None if raw is None else msgspec.json.decode(raw, type=dict[str, Raw] | None) or {}
     except FAULTS:
         return None
 
@@ -92,9 +100,9 @@ def _read_call(raw: Raw | None) -> Call | None:
     return call
 
 
-def _repeat_key(call: Call, name: str, tool_name: str, args: bytes) -> RepeatKey:
+def _repeat_key(call: Call, name: str, tool_name: str, args: Mapping[str, Raw]) -> RepeatKey:
     """The arguments are always part of it: two tool calls at once must not be one."""
-    arguments = _canonical(args)
+    arguments = _canonical(msgspec.json.encode(args))
     tool_call_id = _tool_call_id(call, tool_name, arguments)
     parts = (call.call_id, name, tool_call_id, arguments.decode("utf-8", "replace"))
     digest = hashlib.sha256(msgspec.json.encode(parts)).digest()
@@ -102,15 +110,18 @@ def _repeat_key(call: Call, name: str, tool_name: str, args: bytes) -> RepeatKey
 
 
 def _tool_call_id(call: Call, tool_name: str, arguments: bytes) -> str | None:
-    """Of the newest invocation with these arguments; else of the very last, if its name fits.
+    """Of the last invocation, if its name fits.
 
-    Where an agent calls several tools at once, the last is not always the one.
+    Where an agent calls several tools at once, the last may be another: then it is the one
+    with these arguments among those that have no result yet.
     """
     items = call.transcript_with_tool_calls or ()
+    over = {item.tool_call_id for item in items if isinstance(item, ToolCallResult)}
     invocations = [item for item in items if isinstance(item, ToolCallInvocation)]
     fitting = [each for each in invocations if each.name == tool_name]
     for each in reversed(fitting):
-        if _canonical((each.arguments or "{}").encode("utf-8", "replace")) == arguments:
+        sent = (each.arguments or "{}").encode("utf-8", "replace")
+        if each.tool_call_id not in over and _canonical(sent) == arguments:
             return each.tool_call_id
     is_last = bool(fitting) and fitting[-1] is invocations[-1]
     return fitting[-1].tool_call_id if is_last else None

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 _REFERENCE = "#/$defs/"
+_TYPES = {str: "string", int: "integer"}
 _VALUES = frozenset({"const", "default", "description", "enum", "examples", "required", "title"})
 
 
-def inline_schemas(types: Sequence[Any]) -> list[dict[str, Any]]:
-    """The schema of each type, with what msgspec refers to in its place.
+def inline_schema(wanted: Any) -> dict[str, Any]:
+    """The schema of a type, with what msgspec refers to in its place.
 
-    A type inside of itself is any object there. Raises ``TypeError`` for types without one.
+    A type inside of itself is any of its kind there. Raises ``TypeError`` for types without one.
     """
-    schemas, definitions = msgspec.json.schema_components(types)
-    return [_inlined(schema, definitions, ()) for schema in schemas]
+    (schema,), definitions = msgspec.json.schema_components([wanted])
+    inlined: dict[str, Any] = _inlined(schema, definitions, ())
+    return inlined
 
 
 def _inlined(value: Any, definitions: dict[str, Any], inside: tuple[str, ...]) -> Any:
@@ -29,11 +30,18 @@ def _inlined(value: Any, definitions: dict[str, Any], inside: tuple[str, ...]) -
     value.pop("discriminator", None)  # its references; each member names its tag itself
     name = value.pop("$ref", "").removeprefix(_REFERENCE)
     if name in inside:
-        return {"type": "object", **value}
+        return {"type": definitions[name].get("type", "object"), **value}
     if name:
         inside = (*inside, name)
         value = {**definitions[name], **value}
-    return {key: _part(key, each, definitions, inside) for key, each in value.items()}
+    made = {key: _part(key, each, definitions, inside) for key, each in value.items()}
+    return {**_type_of(made.get("enum")), **made}
+
+
+def _type_of(values: list[Any] | None) -> dict[str, str]:
+    """Some language models want to be told, and msgspec does not, what choices are."""
+    kinds = {type(value) for value in values or ()}
+    return {"type": _TYPES[kinds.pop()]} if len(kinds) == 1 and kinds <= _TYPES.keys() else {}
 
 
 def _part(key: str, value: Any, definitions: dict[str, Any], inside: tuple[str, ...]) -> Any:

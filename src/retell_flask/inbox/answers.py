@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -20,7 +20,8 @@ from .store import Inbox
 _a = answers.c
 
 
-class Kept(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Kept:
     """A result as it was answered; ``is_json`` or plain text."""
 
     body: bytes

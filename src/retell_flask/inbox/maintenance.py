@@ -22,6 +22,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 
 from .entry import (
     ASIDE,
@@ -31,7 +32,8 @@ from .entry import (
     EntryStatus,
     storable,
 )
-from .schema import answers, deliveries, entries
+from .receipts import NewEntry, of_forgotten
+from .schema import answers, deliveries, entries, pruned
 from .statements import BODY, DETAILS, is_
 from .store import Inbox, entry_of, find_deliveries
 
@@ -39,6 +41,8 @@ _e, _d = entries.c, deliveries.c
 
 # What is left of the others' deliveries is never run again.
 _CAN_RUN = ~is_(_e.status, EntryStatus.FORGOTTEN, EntryStatus.SUPERSEDED)
+# Whose event ids are made of the call's, and so can be looked for without their bodies.
+_TELLING = {"call_started", "call_ended", "call_analyzed", "chat_started", "chat_ended"}
 _PRUNED_TOGETHER = 25
 _PRUNE_PAUSE_SECONDS = 600.0
 
@@ -200,9 +204,11 @@ def waiting(
 
 
 class Forgotten(NamedTuple):
-    """How many entries were emptied, and whether the files were cleared of them, too."""
+    """How many entries were emptied, how many results of functions were deleted, and whether
+    the files were cleared of them, too."""
 
     entries: int
+    results: int
     is_erased: bool
 
 
@@ -214,32 +220,50 @@ def forget(inbox: Inbox, session: str) -> Forgotten:
     mine = (_e.blueprint == inbox.blueprint, _e.session == storable(session))
     results = (answers.c.blueprint == inbox.blueprint, answers.c.session == storable(session))
 
-    def operation(connection: Connection) -> int:
-        connection.execute(delete(answers).where(*results))
-        emptied = connection.execute(
-            update(entries)
-            .where(*mine)
-            .values(
-                status=EntryStatus.FORGOTTEN.value,
-                session=null(),
-                compressed=False,
-                body=null(),
-                lease_token=null(),
-                lease_expires_at=null(),
-            )
-            .returning(_e.id)
-        ).scalars()
-        keys = list(emptied)
-        connection.execute(update(deliveries).where(_d.entry_id.in_(keys)).values(error=null()))
-        connection.execute(
-            delete(deliveries).where(
-                _d.entry_id.in_(keys), is_(_d.status, DeliveryStatus.PENDING), _d.once.is_(None)
-            )
-        )
-        return len(keys)
+    def operation(connection: Connection) -> tuple[int, int]:
+        deleted = connection.execute(delete(answers).where(*results)).rowcount
+        types: list[str] = []
+        # Once more: what was being added meanwhile is seen by the next statement.
+        while found := _empty(connection, mine):
+            types += found
+        if (types or deleted) and not _TELLING & set(types):
+            NewEntry(of_forgotten(inbox.blueprint, storable(session), inbox.clock()))(connection)
+        return len(types), deleted
 
-    count = inbox.database.write(operation)
-    return Forgotten(count, inbox.database.erase_traces())
+    counts = inbox.database.write(operation)
+    return Forgotten(*counts, inbox.database.erase_traces())
+
+
+def _empty(connection: Connection, mine: Sequence[Any]) -> list[str]:
+    """Empty entries; the types of them."""
+    emptied = connection.execute(
+        update(entries)
+        .where(*mine)
+        .values(
+            status=EntryStatus.FORGOTTEN.value,
+            session=null(),
+            compressed=False,
+            body=null(),
+            lease_token=null(),
+            lease_expires_at=null(),
+        )
+        .returning(_e.id, _e.type)
+    ).all()
+    keys = [row.id for row in emptied]
+    connection.execute(update(deliveries).where(_d.entry_id.in_(keys)).values(error=null()))
+    connection.execute(
+        delete(deliveries).where(
+            _d.entry_id.in_(keys), is_(_d.status, DeliveryStatus.PENDING), _d.once.is_(None)
+        )
+    )
+    return [row.type for row in emptied]
+
+
+def count_results(inbox: Inbox, session: str) -> int:
+    """How many results of functions are kept of a call."""
+    mine = (answers.c.blueprint == inbox.blueprint, answers.c.session == storable(session))
+    statement = select(func.count()).select_from(answers).where(*mine)
+    return inbox.database.read(lambda connection: connection.execute(statement).scalar_one())
 
 
 def prunable(inbox: Inbox, age: timedelta) -> int:
@@ -261,16 +285,19 @@ def prune(inbox: Inbox, age: timedelta) -> Iterator[int]:
 def prune_batch(inbox: Inbox, age: timedelta) -> int:
     """Delete one small batch, the oldest first; how many."""
     batch = (
-        select(_e.id)
+        select(_e.id, _e.received_at)
         .where(*_prunable(inbox, age))
         .order_by(_e.received_at)
         .limit(_PRUNED_TOGETHER)
     )
 
     def operation(connection: Connection) -> int:
-        keys = list(connection.execute(batch.with_for_update(skip_locked=True)).scalars())
+        found = connection.execute(batch.with_for_update(skip_locked=True)).all()
+        keys = [row.id for row in found]
         connection.execute(delete(deliveries).where(_d.entry_id.in_(keys)))
         connection.execute(delete(entries).where(_e.id.in_(keys)))
+        if found:
+            _note_pruned(connection, inbox, found[-1].received_at)
         return len(keys)
 
     if not inbox.database.read(lambda connection: connection.execute(batch).first()):
@@ -278,13 +305,36 @@ def prune_batch(inbox: Inbox, age: timedelta) -> int:
     return inbox.database.write(operation)
 
 
-def prune_results(inbox: Inbox) -> None:
-    """Delete what custom functions answered, where its time is over."""
+def _note_pruned(connection: Connection, inbox: Inbox, received_at: datetime) -> None:
+    """For a backfill, to which what was pruned would look as if it never came."""
+    insert = _NOTE_PRUNED[connection.dialect.name]
+    connection.execute(insert, {"blueprint": inbox.blueprint, "received_until": received_at})
+
+
+def _note_pruned_statement(dialect: Any) -> Any:
+    insert = dialect.insert(pruned)
+    newest = insert.excluded.received_until
+    return insert.on_conflict_do_update(
+        index_elements=["blueprint"],
+        set_={"received_until": newest},
+        where=pruned.c.received_until < newest,
+    )
+
+
+_NOTE_PRUNED = {
+    "sqlite": _note_pruned_statement(sqlite),
+    "postgresql": _note_pruned_statement(postgresql),
+}
+
+
+def prune_results(inbox: Inbox) -> int:
+    """Delete one small batch of what custom functions answered, where its time is over."""
     over = (answers.c.blueprint == inbox.blueprint, answers.c.expires_at <= inbox.clock())
     batch = select(answers.c.id).where(*over).limit(_PRUNED_TOGETHER)
-    if inbox.database.read(lambda connection: connection.execute(batch).first()):
-        expired = delete(answers).where(answers.c.id.in_(batch), *over)
-        inbox.database.write(lambda connection: connection.execute(expired) and None)
+    if not inbox.database.read(lambda connection: connection.execute(batch).first()):
+        return 0
+    expired = delete(answers).where(answers.c.id.in_(batch), *over)
+    return inbox.database.write(lambda connection: connection.execute(expired).rowcount)
 
 
 def _prunable(inbox: Inbox, age: timedelta) -> tuple[Any, ...]:
@@ -309,12 +359,13 @@ class Pruner:
             return
         began = time.monotonic()
         try:
-            count = prune_batch(self._inbox, self._inbox.settings.retention)
+            counts = (
+                prune_batch(self._inbox, self._inbox.settings.retention),
+                prune_results(self._inbox),
+            )
             ended = time.monotonic()
             # Those who receive have half of the time for themselves.
-            is_more = count == _PRUNED_TOGETHER
-            if not is_more:
-                prune_results(self._inbox)
+            is_more = max(counts) == _PRUNED_TOGETHER
             self._next = ended + (ended - began if is_more else _PRUNE_PAUSE_SECONDS)
         finally:
             self._pruning.release()

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, delete
 
 from ..errors import InboxError
-from ..events import Event, invalid_id, revision_id
+from ..events import Event, forgotten_id, invalid_id, revision_id
 from . import statements
 from .bodies import pack, unpack
 from .entry import Added, DeliveryStatus, EntryStatus, stage_of, storable
@@ -28,6 +28,16 @@ def of_event(blueprint: str, event: Event) -> Values:
         "synthetic": event.synthetic,
         "status": EntryStatus.PENDING.value,
         **_received(blueprint, event.raw, event.received_at),
+    }
+
+
+def of_forgotten(blueprint: str, session: str, now: datetime) -> Values:
+    """The row that tells a backfill that a call is forgotten, where no other does."""
+    return {
+        **of_invalid(blueprint, b"", now),
+        "event_id": forgotten_id(session),
+        "status": EntryStatus.FORGOTTEN.value,
+        "body": None,
     }
 
 
@@ -79,8 +89,10 @@ def insert_again(connection: Connection, values: Values, event: Event) -> Added:
         return Added(first.id, duplicate=True)
     if first.synthetic:
         sent = {"new_compressed": values["compressed"], "new_body": values["body"]}
-        connection.execute(statements.REPLACE_SYNTHETIC, {"entry_id": first.id, **sent})
-        return Added(first.id, duplicate=True)
+        names = {"entry_id": first.id, **sent}
+        if connection.execute(statements.REPLACE_SYNTHETIC, names).rowcount:
+            return Added(first.id, duplicate=True)
+        first = _find(connection, values)  # another one did, on an engine that locks nothing
     if unpack(first.compressed, first.body) == event.raw:
         return Added(first.id, duplicate=True)
     # The first version is locked, so that nobody else counts its revisions now.

@@ -124,6 +124,13 @@ agents: Table = Table(
     Column("agent_id", String(200), primary_key=True),
 )
 
+pruned: Table = Table(
+    "retell_pruned",
+    metadata,
+    Column("blueprint", Text, primary_key=True),
+    Column("received_until", Moment, nullable=False),  # of the newest entry that was deleted
+)
+
 schema_version: Table = Table(
     "retell_schema", metadata, Column("version", Integer, primary_key=True, autoincrement=False)
 )

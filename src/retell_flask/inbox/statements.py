@@ -98,6 +98,18 @@ def _find_statuses() -> Select[Any]:
     )
 
 
+def _find_forgotten() -> Select[Any]:
+    """Which of some events are forgotten; all that are there are locked."""
+    wanted: Any = bindparam("event_ids", expanding=True)
+    there = (
+        select(_e.status)
+        .where(_e.blueprint == bindparam("inbox"), _e.event_id.in_(wanted))
+        .with_for_update()
+        .cte("there")
+    )
+    return select(there.c.status).where(there.c.status == literal(EntryStatus.FORGOTTEN))
+
+
 def _replace_synthetic() -> Update:
     """Put what was really sent in the place of what a backfill had made."""
     return (
@@ -365,6 +377,7 @@ DIALECTS = tuple(INSERT_ENTRY)
 INSERT_AGENT = _insert_unless_there(agents, "blueprint", "agent_id")
 FIND_SAME = _find_same()
 FIND_STATUSES = _find_statuses()
+FIND_FORGOTTEN = _find_forgotten()
 REPLACE_SYNTHETIC = _replace_synthetic()
 SUPERSEDE = _supersede()
 IS_ANYTHING_DUE = _is_anything_due()

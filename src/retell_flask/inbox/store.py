@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 from sqlalchemy.exc import IntegrityError
 
 from ..errors import InboxError, PayloadError
@@ -36,7 +36,7 @@ from .entry import (
     storable,
 )
 from .receipts import NewEntry
-from .schema import agents, entries
+from .schema import agents, entries, pruned
 
 T = TypeVar("T")
 
@@ -87,6 +87,26 @@ class Inbox:
         """Commit a rightly signed body that is no event."""
         self._write(NewEntry(receipts.of_invalid(self.blueprint, body, self.clock())))
 
+    def add_synthetic(self, event: Event, forgotten_with: Iterable[str]) -> Added | None:
+        """Commit what a backfill made, unless there is one that was sent.
+
+        None where an event of ``forgotten_with`` is forgotten, and so the call.
+        """
+        new = NewEntry(receipts.of_event(self.blueprint, event))
+        names = {"inbox": self.blueprint, "event_ids": list(forgotten_with)}
+
+        def operation(connection: Connection) -> Added | None:
+            entry_id = new(connection)
+            if entry_id is None:
+                return receipts.insert_again(connection, new.values, event)
+            # Now, and under a lock: whoever forgets the call from here on finds this one, too.
+            if connection.execute(statements.FIND_FORGOTTEN, names).first() is None:
+                return Added(entry_id, duplicate=False)
+            connection.execute(delete(entries).where(entries.c.id == entry_id))
+            return None
+
+        return self._write(operation)
+
     def agents(self) -> list[str]:
         """The ids of the agents whose calls or chats were heard of."""
         mine = agents.c.blueprint == self.blueprint
@@ -102,6 +122,11 @@ class Inbox:
             return {event_id: EntryStatus(status) for event_id, status in rows}
 
         return self._read(operation)
+
+    def pruned_until(self) -> datetime | None:
+        """When the newest of the entries that were deleted had been received."""
+        mine = select(pruned.c.received_until).where(pruned.c.blueprint == self.blueprint)
+        return self._read(lambda connection: connection.execute(mine).scalar())
 
     def _note_agent(self, event: Event) -> None:
         """Once in each process, for a backfill; if it fails, the next event does it."""

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from .base import Model, moment
-from .variables import dynamic_variables
+from .variables import dynamic_variables, is_text
 
 _LONGEST_METADATA = 50_000
 _OVERRIDES = frozenset({"agent", "retell_llm", "conversation_flow"})
@@ -79,13 +79,13 @@ class InboundAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     def __post_init__(self) -> None:
         if not isinstance(self.reject, bool):
-            raise TypeError("reject is True or False: Retell takes nothing else for True.")
+            raise TypeError("reject must be True or False: Retell takes nothing else for True.")
         if self.override_agent_id is not None and not _is_text(self.override_agent_id):
-            raise TypeError("override_agent_id is the id of an agent.")
+            raise TypeError("override_agent_id must be the id of an agent.")
         version = self.override_agent_version
         is_number = isinstance(version, int) and not isinstance(version, bool)
         if version is not None and not is_number and not _is_text(version):
-            raise TypeError("override_agent_version is a whole number, or a tag as text.")
+            raise TypeError("override_agent_version must be a whole number, or a tag as text.")
         if self.dynamic_variables is not None:
             texts = dynamic_variables(self.dynamic_variables)
             force_setattr(self, "dynamic_variables", texts)
@@ -100,11 +100,12 @@ class InboundAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     def _check_override(self) -> None:
         for name, settings in (self.agent_override or {}).items():
-            if name not in _OVERRIDES or not isinstance(settings, dict):
+            if name not in _OVERRIDES:
                 raise TypeError(
-                    "agent_override has dicts of settings below 'agent', 'retell_llm' and "
-                    f"'conversation_flow', and {name!r} is none of them."
+                    "agent_override has 'agent', 'retell_llm' and 'conversation_flow', and "
+                    f"{name!r} is none of them."
                 )
+            _check_object(f"agent_override[{name!r}]", settings, or_none=False)
 
     def __repr__(self) -> str:
         return f"<InboundAnswer {', '.join(self._set()) or 'without an override'}>"
@@ -113,22 +114,21 @@ class InboundAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         return [("set", ", ".join(self._set()))]
 
     def _set(self) -> list[str]:
-        return [
-            name for name in self.__struct_fields__ if getattr(self, name) not in (None, False)
-        ]
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        return [name for name, value in values.items() if value is not None and value is not False]
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    return is_text(value) and bool(value.strip())
 
 
-def _check_object(name: str, value: Any) -> None:
+def _check_object(name: str, value: Any, *, or_none: bool = True) -> None:
     """Raise ``TypeError`` for what has no form in JSON, before it is too late for an answer."""
-    if value is None:
+    if value is None and or_none:
         return
     if not isinstance(value, dict):
-        raise TypeError(f"{name} is a dict.")
+        raise TypeError(f"{name} must be a dict, and is of type {type(value).__name__}.")
     try:
         msgspec.json.encode(value)
-    except (TypeError, UnicodeEncodeError, RecursionError):
+    except (TypeError, ValueError, OverflowError, RecursionError):
         raise TypeError(f"{name} holds a value that has no form in JSON.") from None
