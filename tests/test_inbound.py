@@ -333,6 +333,17 @@ def test_an_answer_that_was_spoilt_after_it_was_made_is_answered_for(
     assert [each["fallback"] for each in told] == ["failed"]
 
 
+def test_a_default_that_was_spoilt_after_it_was_made_is_none(
+    retell: RetellBlueprint, hurried: Post
+) -> None:
+    tags: list[object] = []
+    retell.inbound(default=InboundAnswer(metadata={"tags": tags}))(lambda inbound: "wrong")
+    tags.append(object())
+    response = hurried(CALL)
+    assert response.status_code == 200
+    assert set(response.json["call_inbound"]) <= {"metadata"}
+
+
 def test_text_without_a_form_in_utf_8_is_answered_for(retell: RetellBlueprint, post: Post) -> None:
     @retell.inbound(default=DEFAULT)
     def answer(inbound: Any) -> InboundAnswer:

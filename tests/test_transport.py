@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import socket
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -542,6 +544,31 @@ def test_whatever_answers_the_error_is_ours(answer: bytes) -> None:
         RetellClient("key", url=url, timeout=2).get_call(CALL_ID)
 
 
+BODY = json.dumps(
+    {"call_id": CALL_ID, "message": "What Retell says", "text": "é" * 50_000}
+).encode()
+PACKED = gzip.compress(BODY)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"\r\n" + BODY,
+        b"Content-Encoding: gzip\r\n\r\n" + PACKED,
+        b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(PACKED) + PACKED,
+        b"Content-Encoding: deflate\r\n\r\n" + zlib.compress(BODY),
+        b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY),
+    ],
+    ids=lambda rest: rest.partition(b"\r\n")[0].decode(),
+)
+def test_an_answer_may_be_packed(rest: bytes) -> None:
+    with answering(b"HTTP/1.1 200 OK\r\n" + rest) as url:
+        assert RetellClient("key", url=url).get_call(CALL_ID).call_id == CALL_ID
+    refused = pytest.raises(BadRequest, match="What Retell says")
+    with answering(b"HTTP/1.1 400 No\r\n" + rest) as url, refused:
+        RetellClient("key", url=url).get_call(CALL_ID)
+
+
 @each
 def test_a_refused_connection_is_tried_again(
     api: RetellApi, client: RetellClient, monkeypatch: pytest.MonkeyPatch, send: Request
@@ -652,14 +679,18 @@ def test_a_server_without_tls_is_unreachable(api: RetellApi) -> None:
     assert api.requests == []
 
 
-@pytest.mark.parametrize("proxy", ["", "key:password@"])
-def test_a_proxy_that_is_not_there_is_named(
-    api: RetellApi, client: RetellClient, monkeypatch: pytest.MonkeyPatch, proxy: str
-) -> None:
-    monkeypatch.setenv("HTTP_PROXY", f"http://{proxy}127.0.0.1:1")
-    monkeypatch.setenv("http_proxy", f"http://{proxy}127.0.0.1:1")
+def use_proxy(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, url)
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("user", ["", "key:password@"])
+def test_a_proxy_that_is_not_there_is_named(
+    api: RetellApi, client: RetellClient, monkeypatch: pytest.MonkeyPatch, user: str
+) -> None:
+    use_proxy(monkeypatch, f"http://{user}127.0.0.1:1")
     with pytest.raises(Unreachable, match="the proxy makes no connection") as caught:
         client.get_call(CALL_ID)
     assert "password" not in str(caught.value)
@@ -765,7 +796,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), KeepAlive)
         self.seen: list[tuple[str, Any]] = []
         self.closed = threading.Event()
-        self.client = RetellClient("key", url=f"http://127.0.0.1:{self.server_port}", timeout=5)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.client = RetellClient("key", url=self.url, timeout=5)
 
     def shutdown_request(self, request: Any) -> None:
         super().shutdown_request(request)
@@ -790,6 +822,13 @@ def test_a_connection_is_used_again(server: Server) -> None:
         server.client.get_call("a")
         server.client.patient().get_call("a")
     assert (len(server.seen), len(server.connections())) == (6, 1)
+
+
+def test_a_proxy_is_gone_through(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_proxy(monkeypatch, server.url)
+    client = RetellClient("key", url="http://api.retell.invalid", timeout=5)
+    assert [client.get_call(name).call_id for name in ("a", "b")] == ["a", "b"]
+    assert (len(server.seen), len(server.connections())) == (2, 1)
 
 
 @each

@@ -66,7 +66,7 @@ class RetellClient:
         self._transport: Sender = Transport(Key(api_key), _checked("url", api_url, url), seconds)
 
     def patient(self) -> RetellClient:
-        """The same for work in the background: it also waits out longer rate limits."""
+        """The same for work in the background: it waits out rate limits of up to ten minutes."""
         other = copy.copy(self)
         other._transport = PatientTransport(self._transport)
         return other
@@ -149,7 +149,7 @@ class RetellClient:
         return self._pages(body, limit)
 
     def _pages(self, body: dict[str, Any], limit: int | None) -> Iterator[Call]:
-        left = limit
+        left, seen = limit, set()
         while left != 0:
             body["limit"] = _PAGE if left is None else min(left, _PAGE)
             sent = self._send("POST", "/v3/list-calls", json=body, repeatable=True)
@@ -160,13 +160,15 @@ class RetellClient:
             left = None if left is None else left - len(page.items)
             if not page.has_more or (left is not None and left <= 0):
                 return
-            if not page.pagination_key or page.pagination_key == body.get("pagination_key"):
+            if not page.pagination_key or page.pagination_key in seen:
                 raise ApiError("POST /v3/list-calls: there are more calls, and no key to them.")
+            seen.add(page.pagination_key)
             body["pagination_key"] = page.pagination_key
 
     def update_call(self, call_id: str, **fields: Any) -> Call:
         """Change a call that has ended: ``metadata``, ``custom_attributes``,
-        ``data_storage_setting`` (only to a stricter one), and whatever Retell adds.
+        ``data_storage_setting`` (only to a stricter one), and whatever Retell adds. None is
+        sent as null.
 
         For a running call: ``request("PATCH", f"/v2/update-live-call/{call_id}", json=…)``.
         """
@@ -237,7 +239,6 @@ def _unreadable() -> Unreachable:
     return Unreachable(
         "The answer cannot be that of Retell's API, since it is not what was asked for. Is "
         "its address right, and no proxy in between?",
-        status=200,
     )
 
 

@@ -105,16 +105,13 @@ class RateLimited(ApiError):
 class Unreachable(ApiError):
     """No answer in time, one that broke off, or one that cannot be Retell's.
 
-    ``status`` is None, or that of an answer which cannot be Retell's. ``may_have_arrived``
-    is False where no connection came about, so that the request was certainly not carried
-    out. To try a ``create_phone_call`` again without a second call,
+    ``may_have_arrived`` is False where no connection came about, so that the request was
+    certainly not carried out. To try a ``create_phone_call`` again without a second call,
     give it the same ``idempotency_key``.
     """
 
-    def __init__(
-        self, message: str, status: int | None = None, *, may_have_arrived: bool = True
-    ) -> None:
-        super().__init__(message, status)
+    def __init__(self, message: str, *, may_have_arrived: bool = True) -> None:
+        super().__init__(message)
         self.may_have_arrived = may_have_arrived
 
 

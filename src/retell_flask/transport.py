@@ -134,7 +134,7 @@ class Transport(ProcessBound):
     def _error(self, response: requests.Response, what: str) -> ApiError:
         status = response.status_code
         said = self._authorization.remove_from(_message(response))[:_LONGEST_MESSAGE]
-        message = f"{what}: {status} {said}"
+        message = f"{what}: {status} {said}".rstrip()
         if status == 429:
             pause = _Policy().get_retry_after(response)
             asked = "" if pause is None else f" (it asks for a pause of {pause:g} s)"
@@ -143,13 +143,13 @@ class Transport(ProcessBound):
 
 
 class PatientTransport:
-    """For those whom nobody waits for: is told to wait by Retell, and does."""
+    """For those whom nobody waits for: waits as long as Retell asks, up to ten minutes."""
 
     def __init__(self, transport: Sender) -> None:
         self._transport = transport
 
     def send(self, method: str, path: str, **content: Any) -> bytes:
-        """``Transport.send``; ``RateLimited`` is raised only after some long waits."""
+        """``Transport.send``; ``RateLimited`` for a longer pause, or after many of them."""
         for _ in range(_LONG_WAITS):
             try:
                 return self._transport.send(method, path, **content)
@@ -286,7 +286,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (NewConnectionError, "no connection: it was refused, or there is no way there"),
     (ConnectTimeoutError, "no connection within {timeout:g} s"),
     (ReadTimeoutError, "no answer within {timeout:g} s"),
-    (SSLError, "no TLS connection: its certificate was not accepted"),
+    (SSLError, "no TLS connection: is its certificate good, and does it speak TLS at all?"),
     (ProxyError, "the proxy makes no connection"),
     (ProtocolError, "the connection broke off"),
 )

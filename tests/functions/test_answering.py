@@ -322,9 +322,13 @@ def test_a_result_without_a_form_in_json_is_a_failure(
 # Running
 
 
+class TimeOut(BaseException):
+    """As those of gevent and eventlet are."""
+
+
 @pytest.mark.parametrize(
     "error",
-    [ValueError("mine"), SystemExit(3), asyncio.CancelledError(), TypeError("mine")],
+    [ValueError("mine"), SystemExit(3), asyncio.CancelledError(), TypeError("mine"), TimeOut()],
     ids=repr,
 )
 def test_a_function_that_raises_has_failed(

@@ -173,6 +173,17 @@ def test_an_unfit_signature_is_refused_with_what_to_do(
         Parameters(function)
 
 
+@pytest.mark.parametrize(
+    ("function", "type_name"),
+    [(of_a_class, "Plain"), (of_complex, "complex"), (of_functions, "Callable")],
+)
+def test_a_type_without_a_form_in_json_is_named(
+    function: Callable[..., Any], type_name: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"'tables'.*{type_name}"):
+        Parameters(function)
+
+
 @pytest.mark.parametrize("function", [of_nowhere, of_nowhere_within])
 def test_a_type_that_is_nowhere_is_named(function: Callable[..., Any]) -> None:
     with pytest.raises(ConfigurationError, match=f":{function.__name__} cannot .*'Nowhere'"):

@@ -378,16 +378,12 @@ def test_a_repeat_in_another_process_runs_anew_what_failed(
     assert answers.wait() == [FAILED, {"run": 2}]
 
 
-class Killed(BaseException):
-    """Ends a run as the end of its process does: nothing is written any more."""
-
-
 def test_the_run_of_a_process_that_was_killed_is_taken_over_after_its_lease(
     two_apps: tuple[Flask, Flask], book: Book, clock: Clock
 ) -> None:
     one, two = two_apps
-    book.errors = [Killed()]
-    with pytest.raises(Killed):
+    book.errors = [KeyboardInterrupt()]  # ends the process, and the run with it
+    with pytest.raises(KeyboardInterrupt):
         send(one, "book", TOOL_CALL)
     clock.tick(LEASE - 1)
     answers = Answers()

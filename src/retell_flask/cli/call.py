@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -160,7 +161,7 @@ def _arrivals(inbox: Inbox, call_id: str) -> Iterator[tuple[Entry, Event | None]
         if not seen and time.monotonic() > hint_at:
             say("Nothing has come yet. Does the webhook URL of the agent, or else the account's,")
             say("lead to this application, and does it use this inbox? Waiting on; Ctrl-C stops.")
-            hint_at = deadline
+            hint_at = math.inf
         time.sleep(_POLL_SECONDS)
 
 
