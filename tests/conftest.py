@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from weakref import ref
 
 import pytest
 from flask import Flask
 from hypothesis import HealthCheck, settings
 
+from databases import postgresql
 from retell_flask import Event, RetellBlueprint
 from retell_flask.signals import SIGNALS
+from retellapi import RetellApi, retell_api
 from support import Post, listening, make_app, make_post
 
 # Machines are slow at times, and that is no fault of what is tested.
@@ -57,3 +60,23 @@ def post(app: Flask) -> Post:
 def heard(retell: RetellBlueprint) -> Iterator[list[tuple[str, Event]]]:
     with listening(retell) as heard:
         yield heard
+
+
+@pytest.fixture
+def api() -> Iterator[RetellApi]:
+    with retell_api() as api:
+        yield api
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[Callable[[], str]]:
+    """Made at the first call: most of a run may be without a server."""
+    with ExitStack() as stack:
+        made: list[str] = []
+
+        def url() -> str:
+            if not made:
+                made.append(stack.enter_context(postgresql()))
+            return made[0]
+
+        yield url

@@ -19,6 +19,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
+from support import KEY
+
 Call = dict[str, Any]
 Answer = tuple[int, Any]
 Predicate = Callable[[Call], bool]
@@ -218,7 +220,7 @@ class RetellApi:
     """What the stand-in holds, what it was asked, and what goes wrong next."""
 
     url: str = ""
-    key: str = "key_of_the_stand_in"
+    key: str = KEY
     calls: dict[str, Call] = field(default_factory=dict)
     requests: list[Recorded] = field(default_factory=list)
     faults: deque[Fault] = field(default_factory=deque)

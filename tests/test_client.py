@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import linecache
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from itertools import islice
@@ -24,16 +24,10 @@ from retell_flask import (
     Unreachable,
     WebCall,
 )
-from retellapi import Reply, RetellApi, Silence, make_call, retell_api
+from retellapi import Reply, RetellApi, Silence, make_call
 from support import KEY, make_app
 
 ODD_IDS = ["a/b", "a b", "a?b=c", "a#b", "a%2Fb", "a&b;c", "é漢", "../x", "a\\b", "call_1\n"]
-
-
-@pytest.fixture
-def api() -> Iterator[RetellApi]:
-    with retell_api() as api:
-        yield api
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing_extensions import get_type_hints
 
 from clients import NUMBERS, fill, make_client
 from retell_flask import RetellClient
-from retellapi import Recorded, Reply, RetellApi, make_call, retell_api
+from retellapi import Recorded, Reply, RetellApi, make_call
 
 Capture = Callable[[Callable[[RetellClient], Any], Callable[[Retell], Any]], None]
 
@@ -27,10 +27,9 @@ IN_MS = int(NOVEMBER.timestamp()) * 1000
 
 
 @pytest.fixture
-def api() -> Iterator[RetellApi]:
-    with retell_api() as api:
-        fill(api, make_call(1))
-        yield api
+def api(api: RetellApi) -> RetellApi:
+    fill(api, make_call(1))
+    return api
 
 
 @pytest.fixture

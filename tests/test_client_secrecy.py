@@ -23,7 +23,6 @@ from retellapi import (
     RetellApi,
     Silence,
     make_call,
-    retell_api,
 )
 from support import make_app
 
@@ -59,11 +58,10 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def api() -> Iterator[RetellApi]:
-    with retell_api() as api:
-        api.key = KEY
-        fill(api, make_call(1))
-        yield api
+def api(api: RetellApi) -> RetellApi:
+    api.key = KEY
+    fill(api, make_call(1))
+    return api
 
 
 def assert_secret(*shown: str) -> None:

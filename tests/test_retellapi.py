@@ -27,18 +27,11 @@ from retellapi import (
     RetellApi,
     Silence,
     make_call,
-    retell_api,
 )
 
 NUMBERS = {"from_number": "+14155550100", "to_number": "+14155550101"}
 CREATE = "/v2/create-phone-call"
 LIST = "/v3/list-calls"
-
-
-@pytest.fixture
-def api() -> Iterator[RetellApi]:
-    with retell_api() as api:
-        yield api
 
 
 @pytest.fixture

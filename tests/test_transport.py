@@ -115,10 +115,9 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def api() -> Iterator[RetellApi]:
-    with retell_api() as api:
-        fill(api, make_call(1))
-        yield api
+def api(api: RetellApi) -> RetellApi:
+    fill(api, make_call(1))
+    return api
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 FAILURES = (Exception, SystemExit, CancelledError)
 
 
-def _is_failure(error: BaseException) -> bool:
+def is_failure(error: BaseException) -> bool:
     """Whatever a handler raises, but for what interrupts the main thread."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     return not (in_main_thread and isinstance(error, (KeyboardInterrupt, GeneratorExit)))
@@ -67,7 +67,7 @@ class Invoker:
         try:
             self.call(receiver, self._sender, event=event)
         except BaseException as raised:
-            if not _is_failure(raised):
+            if not is_failure(raised):
                 raise
             error = raised
         try:

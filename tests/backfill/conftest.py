@@ -9,15 +9,8 @@ import pytest
 from backfilling import Aftermath, OpenShop, skip_pauses
 from databases import Clock
 from retell_flask import RetellBlueprint, backfilled
-from retellapi import RetellApi, retell_api
-from support import KEY, make_app
-
-
-@pytest.fixture
-def api() -> Iterator[RetellApi]:
-    with retell_api() as api:
-        api.key = KEY
-        yield api
+from retellapi import RetellApi
+from support import make_app
 
 
 @pytest.fixture

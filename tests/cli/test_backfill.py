@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -16,15 +16,8 @@ from backfilling import ALL, HOUR, Aftermath, both, break_calls, skip_pauses
 from cli.shop import Shop
 from retell_flask import Event
 from retell_flask.inbox.store import utc_now
-from retellapi import RetellApi, retell_api
+from retellapi import RetellApi
 from support import KEY
-
-
-@pytest.fixture
-def api() -> Iterator[RetellApi]:
-    with retell_api() as api:
-        api.key = KEY
-        yield api
 
 
 @pytest.fixture

@@ -14,20 +14,13 @@ import pytest
 from cli.shop import Shop
 from clients import skip_waiting
 from retell_flask import RetellBlueprint
-from retellapi import HTML_PAGE, Fault, HalfAnswer, Reply, Reset, RetellApi, retell_api
+from retellapi import HTML_PAGE, Fault, HalfAnswer, Reply, Reset, RetellApi
 from support import KEY, call_payload, make_app, make_post
 
 FROM, TO = "+14155550100", "+14155550142"
 CALL_ID = "call_created_000001"
 LONGEST = 10.0
 SPOKEN = "spoken by the caller"
-
-
-@pytest.fixture
-def api() -> Iterator[RetellApi]:
-    with retell_api() as api:
-        api.key = KEY
-        yield api
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +8,8 @@ import psycopg
 import pytest
 from flask import Flask
 
-from databases import postgresql
 from retell_flask import RetellBlueprint
 from support import make_app
-
-
-@pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[Callable[[], str]]:
-    """Made at the first call: most of a run may be without a server."""
-    with ExitStack() as stack:
-        made: list[str] = []
-
-        def url() -> str:
-            if not made:
-                made.append(stack.enter_context(postgresql()))
-            return made[0]
-
-        yield url
 
 
 @pytest.fixture

@@ -327,6 +327,11 @@ def test_the_same_arguments_later_are_another_tool_call() -> None:
     assert later == key(tool_call("book", BOOK, "tool_2"))
 
 
+def test_of_two_without_a_result_the_newest_counts() -> None:
+    items = [invocation("tool_1", "book", BOOK), invocation("tool_2", "book", BOOK)]
+    assert key(whole("book", BOOK, *items)) == key(tool_call("book", BOOK, "tool_2"))
+
+
 def test_a_tool_call_that_has_its_result_is_not_the_one_that_is_asked() -> None:
     done = [invocation("tool_1", "book", BOOK), result("tool_1")]
     other = [invocation("tool_2", "greet", {}), result("tool_2")]

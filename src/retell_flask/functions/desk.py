@@ -15,7 +15,7 @@ import msgspec
 from ..errors import InboxError
 from ..inbox.answers import Answers, Kept, Run
 from ..inbox.store import Inbox, utc_now
-from ..invocation import FAILURES, Invoker
+from ..invocation import Invoker, is_failure
 from ..leases import LeaseKeeper
 from ..throttle import Throttle, withheld_note
 from .definition import CustomFunction
@@ -62,8 +62,8 @@ class FunctionDesk:
             values = function.parameters.read(request.arguments, request.call)
         except Misfit as error:
             return _correct(function, error)
-        except FAILURES:  # of a type of the host's that is made of them
-            return _failed(function)
+        except BaseException as error:  # of a type of the host's that is made of them
+            return _failed(function, error)
         if request.repeat_key is None:
             return self._run(function, values)
         try:
@@ -147,8 +147,8 @@ class FunctionDesk:
         try:
             function.parameters.check_call(values)
             answer = _encode(self._invoker.call(function.function, **values), function.name)
-        except FAILURES:
-            return _failed(function)
+        except BaseException as error:
+            return _failed(function, error)
         took_ms = round((time.monotonic() - began) * 1000, 3)
         extra = {**_about(function), "retell_duration_ms": took_ms}
         _logger.info("The function %s answered", function.name, extra=extra)
@@ -159,8 +159,11 @@ class _StillRuns(Exception):
     """The first run of a tool call took longer than anybody waits."""
 
 
-def _failed(function: CustomFunction) -> FunctionAnswer:
-    _logger.exception("The function %s failed", function.name, extra=_about(function))
+def _failed(function: CustomFunction, error: BaseException) -> FunctionAnswer:
+    if not is_failure(error):
+        raise error
+    text = "The function %s failed"
+    _logger.error(text, function.name, exc_info=error, extra=_about(function))
     return _FAILED
 
 

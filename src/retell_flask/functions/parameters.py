@@ -177,7 +177,7 @@ class Parameters:
             decoder = msgspec.json.Decoder(hint)
             schema = inline_schema(hint)
         except Exception as error:  # msgspec has several for what it cannot take
-            what = str(error).partition("\n")[0].rstrip(":.- ")
+            what = str(error).strip().rpartition("\n")[2].rstrip(".")
             raise self._unfit(
                 f"no JSON could be read into its parameter {name!r}: {what}"
             ) from None
