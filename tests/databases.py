@@ -63,7 +63,10 @@ def postgresql() -> Iterator[str]:
 def empty(url: str) -> None:
     """Delete all rows of an inbox."""
     with psycopg.connect(url, autocommit=True) as server:
-        server.execute("TRUNCATE retell_delivery, retell_event RESTART IDENTITY")
+        server.execute(
+            "TRUNCATE retell_delivery, retell_event, retell_answer, retell_agent, retell_pruned "
+            "RESTART IDENTITY"
+        )
 
 
 def _parsed(url: str) -> Any:

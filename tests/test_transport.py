@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import socket
+import socketserver
 import ssl
 import threading
 import time
@@ -828,6 +829,59 @@ def test_a_proxy_is_gone_through(server: Server, monkeypatch: pytest.MonkeyPatch
     client = RetellClient("key", url="http://api.retell.invalid", timeout=5)
     assert [client.get_call(name).call_id for name in ("a", "b")] == ["a", "b"]
     assert (len(server.seen), len(server.connections())) == (2, 1)
+
+
+@pytest.fixture
+def swallowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    """What a proxy took and did not answer."""
+    taken: list[bytes] = []
+
+    class Swallow(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            taken.append(self.request.recv(65_536))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Swallow) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        use_proxy(monkeypatch, f"http://127.0.0.1:{server.server_address[1]}")
+        yield taken
+        server.shutdown()
+        thread.join()
+
+
+def test_what_a_proxy_took_may_have_arrived(
+    swallowed: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skip_waiting(monkeypatch)
+    client = RetellClient("key", url="http://api.retell.invalid", timeout=5)
+    with pytest.raises(Unreachable) as caught:
+        client.create_web_call("agent_1")
+    assert caught.value.may_have_arrived
+    assert len(swallowed) == 1
+    with pytest.raises(Unreachable) as caught:
+        client.create_phone_call(**NUMBERS)
+    assert caught.value.may_have_arrived
+    assert len(swallowed) == 5  # under one key
+
+
+@pytest.mark.parametrize("length", ["9" * 23, "-5"])
+def test_a_length_beyond_reason_is_an_error_of_the_api(
+    length: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode()
+
+    class Boast(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65_536)
+            self.request.sendall(head + b"{}")
+
+    skip_waiting(monkeypatch)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Boast) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01]).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        with pytest.raises(ApiError):
+            RetellClient("key", url=url, timeout=5).get_call("call_1")
+        server.shutdown()
 
 
 @each

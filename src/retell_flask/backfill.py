@@ -105,25 +105,27 @@ class BackfillReport:
 
     ``agents`` are those whose calls were looked at, None for all. Of ``calls`` calls that
     had events missing, ``events`` were made, or would be. ``gone`` calls that had, too, are no
-    longer there at Retell, and ``failed`` ones could not be fetched: run it again.
+    longer there at Retell, and ``failed`` ones could not be fetched: run it again. Of
+    ``pending`` events a receiver is left to be run by ``worker --once``, with inline dispatch.
     """
 
     agents: Sequence[str] | None = field(default=None, compare=False)
     looked_at: int = 0
     calls: int = 0
     events: int = 0
+    pending: int = 0
     gone: int = 0
     failed: int = 0
 
 
 class Backfill:
-    """One run. ``dispatch`` sees to it that receivers run."""
+    """One run. ``dispatch`` sees to it that receivers run; False where one is left to run."""
 
     def __init__(
         self,
         inbox: Inbox,
         client: RetellClient,
-        dispatch: Callable[[Receipt], Any],
+        dispatch: Callable[[Receipt], bool],
         *,
         dry_run: bool = False,
     ) -> None:
@@ -223,7 +225,7 @@ class Backfill:
         if added is None or added.duplicate:
             return False
         self.report.events += 1
-        self._dispatch(Receipt(event, added.entry_id))
+        self.report.pending += not self._dispatch(Receipt(event, added.entry_id))
         return True
 
     def _fail(self, call: Call, error: Exception) -> None:

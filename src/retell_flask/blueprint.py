@@ -14,11 +14,13 @@ from flask.sansio.app import App
 from .backfill import DEFAULT_GRACE, Backfill, BackfillReport, Progress, Since, Window, find_agents
 from .cli import add_commands
 from .client import RetellClient
+from .dispatch import Answer
 from .errors import ConfigurationError
 from .functions.definition import CustomFunction, Functions
 from .identity import Receiver, ReceiverNames
 from .inbound import KINDS as INBOUND_KINDS
 from .inbound import NO_OVERRIDE, InboundHandlers
+from .inbox.entry import Receipt
 from .inbox.location import EngineSource, check_engine, check_sqlite
 from .models.inbound import InboundAnswer
 from .routes import ROUTES, add_route
@@ -185,7 +187,11 @@ class RetellBlueprint(Blueprint):
                 "none."
             )
         window = Window.of(since, until, grace, state.inbox)
-        backfill = Backfill(state.inbox, state.client, state.dispatcher.dispatch, dry_run=dry_run)
+
+        def dispatch(receipt: Receipt) -> bool:
+            return state.dispatcher.dispatch(receipt) not in (Answer.FAILED, Answer.BUSY)
+
+        backfill = Backfill(state.inbox, state.client, dispatch, dry_run=dry_run)
         found = find_agents(state.inbox, agents, all_agents)
         is_through = False
         try:

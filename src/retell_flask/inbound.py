@@ -56,6 +56,7 @@ class InboundHandler:
 
     function: Handler
     default: InboundAnswer
+    default_sent: bytes  # as it was when it was given, whatever becomes of its parts
 
 
 class InboundHandlers:
@@ -83,7 +84,7 @@ class InboundHandlers:
                     f"Inbound {kind}s are answered by {identity_of(first)} already, and "
                     f"{identity_of(second)} would be a second handler. One can decide for all."
                 )
-        handler = InboundHandler(function, default)
+        handler = InboundHandler(function, default, msgspec.json.encode(default))
         self._handlers.update((KINDS[kind].event_type, handler) for kind in kinds)
 
     def get(self, event_type: str) -> InboundHandler | None:
@@ -141,7 +142,7 @@ class InboundDesk(ProcessBound):
         try:
             answer = self._invoker.call(handler.function, inbound)
             if answer is None:
-                return _Decision(handler.default, _encode(inbound, handler.default))
+                return _default(handler, inbound)
             if isinstance(answer, InboundAnswer):
                 return _Decision(answer, _encode(inbound, answer))
         except BaseException as error:
@@ -159,7 +160,7 @@ class InboundDesk(ProcessBound):
     ) -> _Decision:
         identity = identity_of(handler.function)
         self._log(fallback, f"{identity} {why}: its default was answered", error)
-        return _Decision(handler.default, _encode(inbound, handler.default), fallback)
+        return _default(handler, inbound)._replace(fallback=fallback)
 
     def _report(self, inbound: Inbound, decision: _Decision, seconds: float) -> None:
         """In a thread, too, since the caller waits: only as long as there is time."""
@@ -175,7 +176,7 @@ class InboundDesk(ProcessBound):
             self._log("unsent", "inbound_answered was not sent: too many receivers of it hang")
             return
         with contextlib.suppress(FutureTimeoutError):
-            future.result(max(0.0, min(_REPORT_SECONDS, _TIME_FOR_ALL_SECONDS - seconds)))
+            future.exception(max(0.0, min(_REPORT_SECONDS, _TIME_FOR_ALL_SECONDS - seconds)))
 
     def _log(self, kind: str, text: str, error: BaseException | None = None) -> None:
         withheld = self._throttle.admit(kind)
@@ -193,6 +194,8 @@ def _run(free: threading.BoundedSemaphore, work: Callable[[], T]) -> Future[T] |
     def run() -> None:
         try:
             future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
         finally:
             free.release()
 
@@ -205,7 +208,15 @@ def _run(free: threading.BoundedSemaphore, work: Callable[[], T]) -> Future[T] |
 
 
 def _encode(inbound: Inbound, answer: InboundAnswer) -> bytes:
-    return msgspec.json.encode({inbound.event_type: answer})
+    return _below(inbound, msgspec.json.encode(answer))
+
+
+def _default(handler: InboundHandler, inbound: Inbound) -> _Decision:
+    return _Decision(handler.default, _below(inbound, handler.default_sent))
+
+
+def _below(inbound: Inbound, answer: bytes) -> bytes:
+    return b'{"%b":%b}' % (inbound.event_type.encode(), answer)
 
 
 def _takes_one(function: Handler) -> bool:

@@ -65,6 +65,10 @@ _ERRORS: dict[int, type[ApiError]] = {
 }
 
 
+# OverflowError is http.client's for lengths beyond reason.
+_FAULTS = (requests.RequestException, HTTPError, OSError, ValueError, OverflowError)
+
+
 class Sender(Protocol):
     """What a client sends with."""
 
@@ -128,7 +132,7 @@ class Transport(ProcessBound):
                 allow_redirects=False,
                 stream=True,  # it is read already, see _ReadsAll
             )
-        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        except _FAULTS as error:
             return _failure(error, self._timeout)
 
     def _error(self, response: requests.Response, what: str) -> ApiError:
@@ -154,7 +158,8 @@ class PatientTransport:
             try:
                 return self._transport.send(method, path, **content)
             except RateLimited as error:
-                seconds = error.retry_after or _LONGEST_WAIT_SECONDS
+                asked = error.retry_after
+                seconds = _LONGEST_WAIT_SECONDS if asked is None else asked
                 if seconds > _LONG_WAIT_SECONDS:
                     raise
             _logger.warning("Retell's API limits requests: waiting %.0f s", seconds)
@@ -196,6 +201,9 @@ class _Policy(Retry):
         _pool: Any = None,
         _stacktrace: Any = None,
     ) -> Any:
+        if isinstance(error, ProxyError) and not _never_arrived(error):
+            # urllib3 says so of whatever goes wrong behind a proxy, answers included.
+            error = ProtocolError("The connection broke off", error.original_error)
         if response is not None and (self.get_retry_after(response) or 0) > _LONGEST_WAIT_SECONDS:
             raise MaxRetryError(_pool, url or "", ResponseError("asked to wait for too long"))
         try:
@@ -311,4 +319,7 @@ def _failure(error: Exception, timeout: float) -> _Failure:
 
 def _never_arrived(error: object) -> bool:
     """Whether no connection came about."""
-    return isinstance(error, (ConnectTimeoutError, NewConnectionError, ProxyError))
+    if isinstance(error, ProxyError):
+        original = error.original_error
+        return _never_arrived(original) or "Tunnel connection failed" in str(original)
+    return isinstance(error, (ConnectTimeoutError, NewConnectionError))

@@ -167,6 +167,16 @@ def test_a_key_that_is_refused_is_said_in_the_last_line(shop: Aftermath) -> None
     assert last_line(output).startswith("Error: POST /v3/list-calls: 401")
 
 
+def test_receivers_that_are_left_to_run_are_exit_code_1(
+    shop: Aftermath, fail: Callable[..., None]
+) -> None:
+    fail("call_ended", RuntimeError("later"))
+    shop.happened(1)
+    output = shop.run("backfill", "--since", "24h", code=1)
+    assert "Receivers of 1 event failed, or could not run now" in output
+    assert "flask retell worker --once" in output
+
+
 def test_calls_that_could_not_be_fetched_are_exit_code_1(shop: Aftermath) -> None:
     shop.happened(1)
     shop.happened(2)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from databases import Clock, make_inbox, rows
+from retell_flask.errors import InboxError
 from retell_flask.inbox import maintenance, schema
 from retell_flask.inbox.answers import Answers, Kept, Run
 from retell_flask.inbox.database import Database
@@ -259,8 +260,51 @@ def test_pruning_takes_no_run_that_is_held(answers: Answers, inbox: Inbox, clock
     answers.extend([begun])
     clock.tick(LEASE - 1)
     assert maintenance.prune_results(inbox) == 0
+
+
+def test_pruning_takes_a_run_that_nobody_went_on_with(
+    answers: Answers, inbox: Inbox, clock: Clock
+) -> None:
+    run(answers)
+    clock.tick(LEASE + DAY.total_seconds() - 1)
+    assert maintenance.prune_results(inbox) == 0
     clock.tick(1)
     assert maintenance.prune_results(inbox) == 1
+
+
+def test_after_an_outage_those_who_run_get_time_to_say_so(
+    answers: Answers, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = run(answers)
+    with monkeypatch.context() as outage:
+        outage.setattr(answers._database, "_write", _fail)
+        with pytest.raises(InboxError):
+            answers.extend([begun])
+        clock.tick(2 * LEASE)
+    assert begin(answers) is None
+    answers.extend([begun])
+    assert not begun.lost
+    clock.tick(LEASE / 2)
+    assert begin(answers) is None
+
+
+def test_after_an_outage_a_dead_run_is_taken_over_half_a_lease_later(
+    answers: Answers, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = run(answers)
+    with monkeypatch.context() as outage:
+        outage.setattr(answers._database, "_write", _fail)
+        with pytest.raises(InboxError):
+            begin(answers)
+        clock.tick(2 * LEASE)
+    assert begin(answers) is None
+    clock.tick(LEASE / 2)
+    assert isinstance(begin(answers), Run)
+    assert not answers.finish(begun, KEPT, DAY)
+
+
+def _fail(operation: Any) -> Any:
+    raise InboxError("The inbox does not answer.")
 
 
 def test_pruning_leaves_other_blueprints_alone(

@@ -131,6 +131,11 @@ def _say_report(state: State, report: BackfillReport, dry_run: bool) -> None:
         say(paragraph(how_it_runs(state)), f"  {run_once(state)}")
     if report.gone:
         say(f"{counted(report.gone, 'call')} with missing events Retell has no longer.")
+    if report.pending:
+        events = counted(report.pending, "event")
+        raise click.ClickException(
+            f"Receivers of {events} failed, or could not run now. Run: {run_once(state)}"
+        )
     if report.failed:
         failed = counted(report.failed, "call")
         raise click.ClickException(

@@ -82,14 +82,19 @@ class FunctionDesk:
         if not self._flight.enter(key.digest, _LONGEST_WAIT_SECONDS):
             raise _StillRuns
         try:
-            kept = self._memory.get(key.digest)
-            begun = kept or self._begin(function, key, deadline)
-            if isinstance(begun, Kept):
-                _logger.info("Answered a repeat of %s by its first result", function.name)
-                return FunctionAnswer(begun.body, begun.is_json)
-            with self._keeping(begun):
-                answer = self._run(function, values)
-            self._finish(begun, answer, key)
+            begun = self._begin(function, key, deadline)
+            # Of an outage, or where there is no inbox.
+            kept = begun if isinstance(begun, Kept) else self._memory.get(key.digest)
+            if kept is None:
+                run = begun if isinstance(begun, Run) else None
+                with self._keeping(run):
+                    answer = self._run(function, values)
+                self._finish(run, answer, key)
+                return answer
+            answer = FunctionAnswer(kept.body, kept.is_json)
+            if isinstance(begun, Run):
+                self._finish(begun, answer, key)
+            _logger.info("Answered a repeat of %s by its first result", function.name)
             return answer
         finally:
             self._flight.leave(key.digest)
@@ -119,8 +124,8 @@ class FunctionDesk:
             if run is not None and self._answers is not None:
                 if answer.failed:
                     self._answers.abandon(run)
-                else:
-                    self._answers.finish(run, kept, span)
+                elif not self._answers.finish(run, kept, span):
+                    _logger.warning("%s lost its lease, and may have run twice", run.description)
                 return
         except InboxError as error:
             self._complain("A result could not be kept in the inbox", error)

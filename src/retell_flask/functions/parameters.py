@@ -66,7 +66,8 @@ class Parameter:
     def _complain(self, error: Exception) -> str:
         schema = json.dumps(self.schema)
         fit = f" It has to fit {schema}." if len(schema) <= _LONGEST_SCHEMA_TOLD else ""
-        what, at, place = str(error).replace("`$", f"`{self.name}").partition(" - at ")
+        what, at, place = str(error).partition(" - at ")
+        place = place.replace("`$", f"`{self.name}")
         if place.startswith(f"`{self.name}"):
             return f"{place.strip('`')}: {what}.{fit}"
         return f"{self.name}: {what}{at}{place}.{fit}"

@@ -5,19 +5,24 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta, timezone
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, delete, null, select, update
+from sqlalchemy import Connection, bindparam, case, delete, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..errors import InboxError
 from ..settings import Settings
 from . import statements
+from .database import Operation
 from .entry import storable
 from .schema import answers
 from .store import Inbox
 
+T = TypeVar("T")
+
 _a = answers.c
+_NEVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,7 +61,10 @@ def _take() -> dict[str, Any]:
         found[name] = insert.on_conflict_do_update(
             index_elements=["blueprint", "key"],
             set_=over,
-            where=_a.expires_at <= statements.at("now"),
+            where=case(
+                (_a.token.is_(null()), _a.expires_at <= statements.at("now")),
+                else_=_a.expires_at <= statements.at("leases_over"),
+            ),
         ).returning(_a.id)
     return found
 
@@ -87,6 +95,8 @@ class Answers:
         self._database = inbox.database
         self.settings: Settings = inbox.settings
         self.clock: Callable[[], datetime] = inbox.clock
+        self._is_out = False
+        self._trusts_leases_from: datetime | None = None
 
     def begin(self, key: bytes, name: str, session: str) -> Run | Kept | None:
         """The right to run it, or the result that is there; None while it runs elsewhere."""
@@ -104,26 +114,44 @@ class Answers:
 
         def operation(connection: Connection) -> Run | Kept | None:
             take = _TAKE[connection.dialect.name]
-            if connection.execute(take, {**values, "now": now}).scalar() is not None:
+            names = {**values, "now": now, "leases_over": self._leases_over(now)}
+            if connection.execute(take, names).scalar() is not None:
                 return run
             found = connection.execute(_FIND, self._names(run)).one_or_none()
             return None if found is None else Kept(*found)
 
-        return self._database.write(operation)
+        begun = self._write(operation)
+        if self._is_out:
+            self._is_out = False
+            self._trusts_leases_from = now + self.settings.lease / 2
+        return begun
 
-    def finish(self, run: Run, kept: Kept, span: timedelta) -> None:
-        """Keep the result for a while."""
+    def _leases_over(self, now: datetime) -> datetime:
+        """After an outage, those who still run something first get time to renew theirs."""
+        since = self._trusts_leases_from
+        is_trusted = not self._is_out and (since is None or now >= since)
+        return now if is_trusted else _NEVER
+
+    def _write(self, operation: Operation[T]) -> T:
+        try:
+            return self._database.write(operation)
+        except InboxError:
+            self._is_out = True
+            raise
+
+    def finish(self, run: Run, kept: Kept, span: timedelta) -> bool:
+        """Keep the result for a while. False if somebody else has taken the run over."""
         names = {
             **self._names(run),
             "until": self.clock() + span,
             "new_body": kept.body,
             "new_is_json": kept.is_json,
         }
-        self._database.write(lambda connection: connection.execute(_FINISH, names))
+        return self._write(lambda connection: connection.execute(_FINISH, names).rowcount == 1)
 
     def abandon(self, run: Run) -> None:
         """It failed: whoever asks next runs it anew."""
-        self._database.write(lambda connection: connection.execute(_DROP, self._names(run)))
+        self._write(lambda connection: connection.execute(_DROP, self._names(run)))
 
     def extend(self, runs: Iterable[Run]) -> None:
         """Renew leases; those that somebody else has by now are marked lost."""
@@ -134,7 +162,7 @@ class Answers:
             names = ({**self._names(run), "until": until} for run in held)
             return [connection.execute(_EXTEND, each).rowcount == 1 for each in names]
 
-        for run, is_held in zip(held, self._database.write(operation), strict=True):
+        for run, is_held in zip(held, self._write(operation), strict=True):
             run.lost = not is_held
 
     def _names(self, run: Run) -> dict[str, object]:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     func,
     literal_column,
     null,
+    or_,
     select,
     union_all,
     update,
@@ -44,6 +45,7 @@ _CAN_RUN = ~is_(_e.status, EntryStatus.FORGOTTEN, EntryStatus.SUPERSEDED)
 # Whose event ids are made of the call's, and so can be looked for without their bodies.
 _TELLING = {"call_started", "call_ended", "call_analyzed", "chat_started", "chat_ended"}
 _PRUNED_TOGETHER = 25
+_ABANDONED = timedelta(days=1)
 _PRUNE_PAUSE_SECONDS = 600.0
 
 
@@ -329,7 +331,13 @@ _NOTE_PRUNED = {
 
 def prune_results(inbox: Inbox) -> int:
     """Delete one small batch of what custom functions answered, where its time is over."""
-    over = (answers.c.blueprint == inbox.blueprint, answers.c.expires_at <= inbox.clock())
+    now = inbox.clock()
+    over = (
+        answers.c.blueprint == inbox.blueprint,
+        answers.c.expires_at <= now,
+        # What was begun and never finished may run on, after an outage.
+        or_(answers.c.token.is_(None), answers.c.expires_at <= now - _ABANDONED),
+    )
     batch = select(answers.c.id).where(*over).limit(_PRUNED_TOGETHER)
     if not inbox.database.read(lambda connection: connection.execute(batch).first()):
         return 0
