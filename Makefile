@@ -7,7 +7,7 @@ CONSTRAINTS ?= constraints.txt
 PYTHONS := 3.10 3.11 3.12 3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-oldest contract lint format bench bench-receive \
+.PHONY: help demo test test-kill test-all test-oldest contract lint format bench bench-receive \
   bench-serve bench-scale soak wheel clean
 
 help:  ## Say what there is; begin with make demo. PYTHON=python3.12 takes another Python
@@ -16,8 +16,11 @@ help:  ## Say what there is; begin with make demo. PYTHON=python3.12 takes anoth
 demo: $(VENV)/.installed  ## Play a call to the quickstart application; ONCE=1 stops after it
 	@$(BIN)/python examples/demo.py $(if $(ONCE),--once)
 
-test: $(VENV)/.developing  ## Run the tests; ARGS goes to pytest
-	$(BIN)/pytest $(ARGS)
+test: $(VENV)/.developing  ## Run the tests but for those of test-kill; ARGS goes to pytest
+	$(BIN)/pytest --ignore=tests/test_kill.py $(ARGS)
+
+test-kill: $(VENV)/.developing  ## Kill servers under load, 2,000 events; soak is the longer form
+	$(BIN)/pytest tests/test_kill.py $(ARGS)
 
 test-all:  ## Run the tests on every Python from 3.10 to 3.13 that is here
 	@found=; for version in $(PYTHONS); do \

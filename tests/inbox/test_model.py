@@ -413,7 +413,7 @@ def machine(open_database: Callable[[], Database]) -> Iterator[type[InboxMachine
 
 @pytest.mark.parametrize(
     ("kind", "examples"),
-    [("sqlite-memory", 150), ("sqlite", 15), ("sqlite-fallback", 8), ("postgresql", 15)],
+    [("sqlite-memory", 100), ("sqlite", 15), ("sqlite-fallback", 8), ("postgresql", 15)],
 )
 def test_the_inbox_does_what_its_model_does(
     kind: str,
