@@ -78,7 +78,7 @@ class Misfit(ValueError):
 
     def __init__(self, complaints: Mapping[str, str]) -> None:
         super().__init__(" ".join(complaints.values()))
-        self.names = list(complaints)
+        self.names: list[str] = list(complaints)
 
 
 class Parameters:
