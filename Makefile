@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 # Lowest versions that pyproject.toml allows, or the pins of the tools.
 CONSTRAINTS ?= constraints.txt
 PYTHONS := 3.10 3.11 3.12 3.13
+FAULTS := tests/test_kill.py tests/test_outages.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kill test-all test-oldest contract lint format bench bench-receive \
+.PHONY: help demo test test-faults test-all test-oldest contract lint format bench bench-receive \
   bench-serve bench-scale soak wheel clean
 
 help:  ## Say what there is; begin with make demo. PYTHON=python3.12 takes another Python
@@ -16,11 +17,11 @@ help:  ## Say what there is; begin with make demo. PYTHON=python3.12 takes anoth
 demo: $(VENV)/.installed  ## Play a call to the quickstart application; ONCE=1 stops after it
 	@$(BIN)/python examples/demo.py $(if $(ONCE),--once)
 
-test: $(VENV)/.developing  ## Run the tests but for those of test-kill; ARGS goes to pytest
-	$(BIN)/pytest --ignore=tests/test_kill.py $(ARGS)
+test: $(VENV)/.developing  ## Run the tests but for test-faults, in five minutes; ARGS goes to pytest
+	$(BIN)/pytest $(FAULTS:%=--ignore=%) $(ARGS)
 
-test-kill: $(VENV)/.developing  ## Kill servers under load, 2,000 events; soak is the longer form
-	$(BIN)/pytest tests/test_kill.py $(ARGS)
+test-faults: $(VENV)/.developing  ## Kill servers, stop databases, fill disks; soak is the longer form
+	$(BIN)/pytest $(FAULTS) $(ARGS)
 
 test-all:  ## Run the tests on every Python from 3.10 to 3.13 that is here
 	@found=; for version in $(PYTHONS); do \
