@@ -85,7 +85,7 @@ def test_a_call_that_retell_deleted_meanwhile_is_gone(shop: Aftermath) -> None:
         (200, ""),
         (200, '{"call_id": "call_000002"'),
         (200, "<!doctype html>"),
-        (200, '{"call_id": "call_000002", "metadata": ' + "[" * 9000 + "]" * 9000 + "}"),
+        (200, '{"call_id": "call_000002", "metadata": ' + "[" * 100_000 + "]" * 100_000 + "}"),
     ],
 )
 def test_a_call_that_cannot_be_fetched_is_in_nobodys_way(
