@@ -9,16 +9,13 @@ scheme: the header is the hex HMAC-SHA256 of the body alone, under a secret of i
 
 from __future__ import annotations
 
-import gzip
 import hmac
-import json
 import re
 import time
-import zlib
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from .errors import SignatureError
+from ..errors import SignatureError
 
 HEADER = "X-Retell-Signature"
 TOLERANCE_MS = 300_000
@@ -133,130 +130,6 @@ def sign(body: bytes, key: str | bytes, *, timestamp_ms: int | None = None) -> s
 def sign_plain(body: bytes, secret: str | bytes) -> str:
     """Make a header of the plain scheme."""
     return _digest(_as_key(secret), body).hex()
-
-
-class Explanation(NamedTuple):
-    """Why a delivery does or does not verify: a ``cause`` for programs, and a sentence."""
-
-    cause: str
-    message: str
-
-
-def explain(
-    body: bytes,
-    header: str | bytes | None,
-    keys: str | bytes | Iterable[str | bytes],
-    *,
-    secrets: str | bytes | Iterable[str | bytes] = (),
-    tolerance_ms: int = TOLERANCE_MS,
-    now_ms: int | None = None,
-) -> Explanation:
-    """Find out why a captured delivery does not verify.
-
-    Tries what proxies, frameworks and people do to keys, headers and bodies until the
-    digest fits. Slow, and for people only: a request never comes here.
-    """
-    api_keys, plain_secrets = as_keys(keys), as_keys(secrets)
-    try:
-        claim = read_header(header, tolerance_ms=tolerance_ms, now_ms=now_ms)
-        verified = claim.check(body, api_keys, plain_secrets)
-    except SignatureError as error:
-        return _explain_failure(error, body, _as_text(header), [*api_keys, *plain_secrets])
-    which = f"key {verified.key_index + 1} and the {verified.scheme} scheme"
-    return Explanation("verified", f"It verifies, with {which}.")
-
-
-def _explain_failure(
-    error: SignatureError, body: bytes, text: str, keys: list[bytes]
-) -> Explanation:
-    sent = _TIMESTAMPED.fullmatch(text.strip())
-    timestamp, digest = (sent[1], sent[2]) if sent else ("", text.strip())
-    if error.reason == "missing":
-        return Explanation("missing", "There is no X-Retell-Signature header.")
-    if not sent and not _PLAIN.fullmatch(digest):
-        is_cut = re.fullmatch(r"v=[0-9]*(,(d(=[0-9a-f]{0,63})?)?)?|[0-9a-f]{1,63}", digest)
-        return _EXPLANATIONS["header_cut" if is_cut else "malformed"]
-    if (alteration := _find_alteration(body, timestamp, digest, keys)) is None:
-        return _EXPLANATIONS["wrong_key"]
-    if alteration != "unaltered":
-        return _EXPLANATIONS[alteration]
-    if not sent:
-        return _EXPLANATIONS["plain_scheme"]
-    if error.reason == "stale" and len(timestamp) <= 11:
-        return _EXPLANATIONS["seconds"]
-    if error.reason == "stale" and error.skew_ms is not None:
-        side = "past" if error.skew_ms > 0 else "future"
-        seconds = abs(error.skew_ms) / 1000
-        message = f"The signature is right, but its time lies {seconds:,.1f} s in the {side}. "
-        return Explanation(
-            "stale", message + "Check this machine's clock, unless it was captured long ago."
-        )
-    return _EXPLANATIONS["header_padded"]
-
-
-def _find_alteration(body: bytes, timestamp: str, digest: str, keys: list[bytes]) -> str | None:
-    """The first alteration of key or body under which the digest fits."""
-    stripped = [key.strip() for key in keys if key.strip() not in (b"", key)]
-    for cause, signed_keys, bodies in (
-        ("unaltered", keys, [body]),
-        ("key_padded", stripped, [body]),
-        ("newline", keys, [body.rstrip(b"\r\n"), body + b"\n", body + b"\r\n"]),
-        ("gzip", keys, _recompressed(body)),
-        ("reserialised", keys, _reserialised(body)),
-    ):
-        for key in signed_keys:
-            for candidate in bodies:
-                if _digest(key, candidate, timestamp.encode()).hex() == digest:
-                    return cause
-    return None
-
-
-def _recompressed(body: bytes) -> list[bytes]:
-    try:
-        return [gzip.decompress(body)]
-    except (OSError, EOFError, zlib.error):
-        return []
-
-
-def _reserialised(body: bytes) -> list[bytes]:
-    """The forms in which a JSON body may have been signed, if this is not the one."""
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
-        return []
-    forms = [
-        json.dumps(payload, ensure_ascii=ascii_only, separators=separators).encode(
-            errors="replace"
-        )
-        for ascii_only in (False, True)
-        for separators in ((",", ":"), (", ", ": "))
-    ]
-    return [*forms, *(form.replace(b"/", rb"\/") for form in forms)]
-
-
-_EXPLANATIONS = {
-    cause: Explanation(cause, message)
-    for cause, message in {
-        "header_cut": "The X-Retell-Signature header is cut short. Look at whatever copied it, "
-        "and at header size limits of proxies.",
-        "malformed": "The X-Retell-Signature header has neither of the known forms: "
-        "v=<milliseconds>,d=<64 hex digits>, or 64 hex digits alone.",
-        "header_padded": "The signature is right, but the header has white space around it.",
-        "wrong_key": "None of the keys makes this digest. Retell signs with the API key that has "
-        "the webhook badge in the dashboard: is it this one? If it is, the body was changed in a "
-        "way that cannot be guessed.",
-        "plain_scheme": "This is the plain scheme, without a timestamp, under a key of yours. "
-        "Retell never sends it. If a tool of yours does, put the key into RETELL_WEBHOOK_SECRET.",
-        "seconds": "The signature is right, but its timestamp is in seconds. Retell's is in "
-        "milliseconds.",
-        "key_padded": "The key has white space around it. Without it the signature verifies.",
-        "newline": "The line end of the body was changed on the way. Verify the bytes that came.",
-        "gzip": "The body is compressed, and the signature is over what it holds. Switch off "
-        "request compression in the proxy.",
-        "reserialised": "The body was parsed and written again on the way, which changes its "
-        "bytes. Verify the raw bytes, before any JSON parser.",
-    }.items()
-}
 
 
 def as_keys(keys: str | bytes | Iterable[str | bytes]) -> tuple[bytes, ...]:
