@@ -82,7 +82,7 @@ def item_differences(wanted: Any, where: str) -> list[str]:
 
 ITEMS = {
     model.__struct_config__.tag: model
-    for model in get_args(transcript._KnownItem)  # what is decoded, not what is defined
+    for model in get_args(transcript.KnownItem)  # what is decoded, not what is defined
 }
 _union_members: dict[str, list[type[BaseModel]]] = {}
 
@@ -133,15 +133,23 @@ def test_lazy_fields_have_a_property_of_their_wire_name() -> None:
             assert type_ is not msgspec.Raw or hasattr(model, name)
 
 
-@pytest.mark.parametrize("name", [n for n in sample_names() if "call" in sample(n)])
-def test_samples_of_calls_validate_against_the_sdk_and_agree_with_our_view(name: str) -> None:
-    payload = sample(name)["call"]
-    model = WebCallResponse if payload["call_type"] == "web_call" else PhoneCallResponse
-    payload.setdefault("call_status", "ongoing")
+SDK_MODELS: dict[str, type[BaseModel]] = {
+    "phone_call": PhoneCallResponse,
+    "web_call": WebCallResponse,
+    "sms_chat": ChatResponse,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "subject"),
+    [(name, subject) for name in sample_names() for subject in {"call", "chat"} & {*sample(name)}],
+)
+def test_samples_validate_against_the_sdk_and_agree_with_our_view(name: str, subject: str) -> None:
+    payload = sample(name)[subject]
+    payload.setdefault(f"{subject}_status", "ongoing")
+    model = SDK_MODELS[payload[f"{subject}_type"]]
     theirs = model.model_validate(payload, strict=False)
-    body = encode({"event": "new", "call": payload})
-    ours = parse_event(body).call
-    assert ours is not None
+    ours = getattr(parse_event(encode({"event": "new", subject: payload})), subject)
     for field in type(theirs).model_fields:
         value = getattr(theirs, field)
         if value is None or isinstance(value, (str, int, float, bool)):

@@ -8,7 +8,7 @@ import pytest
 from retell_flask import Event, RetellBlueprint, signals
 from retell_flask.events import SUBJECTS, parse_event
 from retell_flask.signals import SIGNALS, signals_for
-from retell_flask.testing import encode, sample
+from retell_flask.testing import Capture, encode, sample
 from support import Post, call_payload
 
 FIRED = {
@@ -30,15 +30,13 @@ FIRED = {
 
 
 @pytest.mark.parametrize("name", FIRED)
-def test_every_sample_fires_what_it_should_and_nothing_else(
-    name: str, post: Post, heard: list[tuple[str, Event]]
+def test_a_sample_that_is_posted_fires_what_it_should_and_nothing_else(
+    name: str, post: Post, captured: Capture
 ) -> None:
     assert post(sample(name)).status_code == 200
     expected = FIRED[name]
-    assert [signal for signal, _ in heard] == (
-        [] if expected is None else ["event_received", *expected]
-    )
-    assert len({id(event) for _, event in heard}) <= 1
+    assert captured.signals == ([] if expected is None else ["event_received", *expected])
+    assert len({id(each.event) for each in captured}) <= 1
 
 
 @pytest.mark.parametrize(

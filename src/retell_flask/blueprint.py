@@ -25,7 +25,7 @@ from .inbox.location import EngineSource, check_engine, check_sqlite
 from .models.inbound import InboundAnswer
 from .routes import ROUTES, add_route
 from .settings import Settings, read_settings
-from .signals import SIGNALS, backfilled
+from .signals import backfilled, find_signal
 from .state import State
 from .values import Place
 
@@ -73,7 +73,7 @@ class RetellBlueprint(Blueprint):
         ``ValueError`` for a signal that does not exist, or a ``name`` that another
         receiver of the signal has.
         """
-        wanted = [_signal(signal) for signal in signals]
+        wanted = [find_signal(signal) for signal in signals]
         if not wanted:
             raise ValueError('on() needs a signal, such as on("call_ended").')
 
@@ -268,13 +268,3 @@ class RetellBlueprint(Blueprint):
                 f"{self.name!r} was given an engine, and {self.config_prefix}_INBOX_URL is "
                 "set as well. Remove one of the two."
             )
-
-
-def _signal(signal: str | Signal) -> Signal:
-    if isinstance(signal, Signal):
-        return signal
-    if not isinstance(signal, str):
-        raise TypeError('on() takes signals or their names: @retell.on("call_ended").')
-    if signal not in SIGNALS:
-        raise ValueError(f"There is no signal {signal!r}. Known: {', '.join(sorted(SIGNALS))}.")
-    return SIGNALS[signal]

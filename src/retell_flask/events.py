@@ -140,7 +140,7 @@ _KINDS = {
 }
 
 
-class _Envelope(Model, frozen=True, kw_only=True):
+class Envelope(Model, frozen=True, kw_only=True):
     """A body. What stands beside the subject is Retell's or an older guide's way."""
 
     event: str
@@ -170,7 +170,7 @@ _BESIDE_CALL = (
 )
 _NOTHING_BESIDE = (None,) * len(_BESIDE_CALL)
 _values_beside = attrgetter(*_BESIDE_CALL)
-_ENVELOPE: Decoder[_Envelope] = Decoder(_Envelope)
+_ENVELOPE: Decoder[Envelope] = Decoder(Envelope)
 
 
 def parse_event(body: bytes, *, received_at: datetime | None = None, quiet: bool = False) -> Event:
@@ -237,7 +237,7 @@ def forgotten_id(session_id: str) -> str:
     )
 
 
-def _decode(body: bytes, odd: list[str]) -> _Envelope:
+def _decode(body: bytes, odd: list[str]) -> Envelope:
     try:
         envelope = _ENVELOPE.decode(body, odd)
     except RecursionError:
@@ -249,7 +249,7 @@ def _decode(body: bytes, odd: list[str]) -> _Envelope:
     return envelope
 
 
-def _subject(envelope: _Envelope) -> tuple[type[Event], str | None]:
+def _subject(envelope: Envelope) -> tuple[type[Event], str | None]:
     """The class of the event, and the id of its call or chat."""
     required = SUBJECTS.get(envelope.event)
     for name in required or _KINDS:
@@ -266,7 +266,7 @@ def _subject(envelope: _Envelope) -> tuple[type[Event], str | None]:
     raise PayloadError(f"{envelope.event} needs {missing}.")
 
 
-def _lift_into_call(envelope: _Envelope, call: Call) -> None:
+def _lift_into_call(envelope: Envelope, call: Call) -> None:
     """Move what stands beside the call to where readers look for it."""
     if (beside := _values_beside(envelope)) != _NOTHING_BESIDE:
         for name, value in zip(_BESIDE_CALL, beside, strict=True):

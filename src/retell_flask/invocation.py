@@ -9,7 +9,7 @@ import time
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from contextvars import Context
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from blinker import Signal
 from flask import Flask
@@ -45,10 +45,21 @@ class Outcome(NamedTuple):
         return self.error is not None and not isinstance(self.error, GiveUp)
 
 
+class Watcher(Protocol):
+    """Sees each run of a receiver: for tests."""
+
+    def before(self, identity: str, receiver: Receiver) -> None:
+        """What this raises, the receiver is taken to have raised, and is not called."""
+
+    def after(self, event: Event, outcome: Outcome) -> None:
+        """Called once the receiver ended, in one way or another."""
+
+
 class Invoker:
     """Calls the receivers of one blueprint on one app."""
 
     def __init__(self, app: Flask, sender: Any) -> None:
+        self.watchers: list[Watcher] = []
         self._app = app
         self._sender = sender
 
@@ -65,16 +76,21 @@ class Invoker:
         began = time.perf_counter()
         error: BaseException | None = None
         try:
+            for watcher in self.watchers:
+                watcher.before(identity, receiver)
             self.call(receiver, self._sender, event=event)
         except BaseException as raised:
             if not is_failure(raised):
                 raise
             error = raised
+        outcome = Outcome(signal, identity, error, time.perf_counter() - began)
         try:
-            return Outcome(signal, identity, error, time.perf_counter() - began)
+            for watcher in self.watchers:
+                watcher.after(event, outcome)
+            return outcome
         finally:
             # The traceback holds this frame: no circle, which would keep the body alive.
-            del error
+            del error, outcome
 
     def report(self, signal: Signal, **keywords: Any) -> None:
         """Send a signal about the receiving itself; what its receivers raise is logged."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import NamedTuple
 
 from .errors import PayloadError, SignatureError
@@ -73,8 +74,9 @@ def receive(incoming: Incoming, settings: Settings, inbox: Inbox | None) -> Rece
 
     Inbound webhooks are not stored, but answered.
     """
+    clock = None if inbox is None else inbox.clock
     try:
-        event = read_event(incoming, settings, settings.signature_schemes)
+        event = read_event(incoming, settings, settings.signature_schemes, clock)
     except Rejection as rejection:
         if inbox is not None and rejection.signed_body is not None:
             inbox.keep_invalid(rejection.signed_body)
@@ -85,11 +87,16 @@ def receive(incoming: Incoming, settings: Settings, inbox: Inbox | None) -> Rece
     return Receipt(event, added.entry_id, added.duplicate)
 
 
-def read_event(incoming: Incoming, settings: Settings, schemes: Iterable[Scheme]) -> Event:
-    """Verify and parse an event. Raises ``Rejection``."""
+def read_event(
+    incoming: Incoming,
+    settings: Settings,
+    schemes: Iterable[Scheme],
+    clock: Callable[[], datetime] | None = None,
+) -> Event:
+    """Verify and parse an event, received now by ``clock``. Raises ``Rejection``."""
     body, verified = authenticate(incoming, settings, schemes)
     try:
-        event = parse_event(body)
+        event = parse_event(body, received_at=clock and clock())
     except PayloadError as error:
         raise Rejection(400, "invalid", str(error), signed_body=body) from None
     if event.type in INBOUND_TYPES and verified.scheme != "timestamped":

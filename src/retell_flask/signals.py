@@ -182,6 +182,17 @@ _CARRIES: dict[str, list[tuple[Signal, Callable[[Any], bool]]]] = {
 }
 
 
+def find_signal(signal: str | Signal) -> Signal:
+    """A signal by its name, or as it is. Raises ``ValueError`` and ``TypeError``."""
+    if isinstance(signal, Signal):
+        return signal
+    if not isinstance(signal, str):
+        raise TypeError('on() takes signals or their names: @retell.on("call_ended").')
+    if signal not in SIGNALS:
+        raise ValueError(f"There is no signal {signal!r}. Known: {', '.join(sorted(SIGNALS))}.")
+    return SIGNALS[signal]
+
+
 def signals_for(event: Event) -> list[Signal]:
     """The signals that an event fires, in order."""
     if event.revision:

@@ -91,6 +91,11 @@ class State:
                     self._dispatcher = self._make_dispatcher()
         return self._dispatcher
 
+    def deliver_inline(self) -> None:
+        """Start no threads from here on, whatever the options say: for tests and commands."""
+        if isinstance(self.dispatcher, Threads) and self.deliverer is not None:
+            self._dispatcher = Inline(self.deliverer)
+
     @property
     def functions(self) -> FunctionDesk:
         if self._functions is None:

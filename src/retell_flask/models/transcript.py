@@ -156,7 +156,7 @@ class UnknownItem(Item, frozen=True, kw_only=True):
         return str(self.payload.get("role"))
 
 
-_KnownItem: TypeAlias = (
+KnownItem: TypeAlias = (
     AgentUtterance
     | UserUtterance
     | TransferTargetUtterance
@@ -168,10 +168,10 @@ _KnownItem: TypeAlias = (
     | Sms
     | Injected
 )
-TranscriptItem: TypeAlias = _KnownItem | UnknownItem
+TranscriptItem: TypeAlias = KnownItem | UnknownItem
 
 _ITEMS: Decoder[tuple[TranscriptItem, ...] | None] = Decoder(
-    tuple[_KnownItem, ...] | None,
+    tuple[KnownItem, ...] | None,
     unknown=lambda sent: UnknownItem(payload=sent),
 )
 

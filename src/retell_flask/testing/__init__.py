@@ -1,38 +1,37 @@
-"""What tests of handlers need: sample payloads and signatures. Never used in production."""
+"""What tests of handlers need. Never used in production.
+
+``RetellTestClient`` sends an application what Retell would send; ``sample`` is one payload of
+it, and ``sign`` its signature; ``capture`` notes what was signalled.
+"""
 
 from __future__ import annotations
 
-import json
-from importlib.resources import files
-from typing import Any
-
 from ..signatures import HEADER, sign, sign_plain
+from .capture import Capture, Captured, capture
+from .client import RetellTestClient, Sent
+from .clock import FrozenClock
+from .inbox import InboxView
+from .observer import MadeToFail, Run
+from .payloads import change, encode, renew, sample, sample_names
+from .rehearsal import scenario_names
 
-__all__ = ["HEADER", "encode", "sample", "sample_names", "sign", "sign_plain"]
-
-
-def sample_names() -> list[str]:
-    """The names of all sample payloads, sorted."""
-    return sorted(
-        file.name.removesuffix(".json")
-        for file in (files(__name__) / "samples").iterdir()
-        if file.name.endswith(".json")
-    )
-
-
-def sample(name: str) -> dict[str, Any]:
-    """A payload as Retell sends it, about invented people.
-
-    Raises ``ValueError`` with the known names for one that does not exist.
-    """
-    if name not in sample_names():
-        raise ValueError(f"There is no sample {name!r}. Known: {', '.join(sample_names())}.")
-    payload: dict[str, Any] = json.loads(
-        (files(__name__) / "samples" / f"{name}.json").read_bytes()
-    )
-    return payload
-
-
-def encode(payload: Any) -> bytes:
-    """A body in the form that Retell's JavaScript writes: compact, and UTF-8."""
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+__all__ = [
+    "HEADER",
+    "Capture",
+    "Captured",
+    "FrozenClock",
+    "InboxView",
+    "MadeToFail",
+    "RetellTestClient",
+    "Run",
+    "Sent",
+    "capture",
+    "change",
+    "encode",
+    "renew",
+    "sample",
+    "sample_names",
+    "scenario_names",
+    "sign",
+    "sign_plain",
+]

@@ -1,0 +1,45 @@
+"""A clock that stands still, for the inbox of one blueprint."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from .. import values
+from ..inbox.store import Inbox
+
+Span = timedelta | str | float
+
+
+class FrozenClock:
+    """Once it is frozen, the inbox's time moves only as it is told to.
+
+    That is the time of receipts, retries, leases and waits for order. Signatures keep to the
+    clock of the machine.
+    """
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self._real = inbox.clock
+        self._now: datetime | None = None
+
+    @property
+    def now(self) -> datetime:
+        """The inbox's time, aware UTC."""
+        return self._now or self._real()
+
+    def freeze(self, at: datetime | None = None) -> datetime:
+        """Stand still: now, or at an aware datetime; the time that it is from here on."""
+        if at is not None and at.tzinfo is None:
+            raise ValueError("The clock needs an aware datetime, such as one with tzinfo=UTC.")
+        self._now = at or self.now
+        self._inbox.clock = lambda: self.now
+        return self._now
+
+    def move(self, by: Span) -> datetime:
+        """Go on by a span (``"90s"``, ``"24h"``, a timedelta or seconds), frozen from here on."""
+        return self.freeze(self.now + values.duration_or_zero(by))
+
+    def thaw(self) -> None:
+        """Go with the machine's clock again."""
+        self._now = None
+        self._inbox.clock = self._real

@@ -1,0 +1,64 @@
+"""What the inbox has, as tests look at it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import func, select
+
+from ..events import Event
+from ..inbox import maintenance
+from ..inbox.entry import Delivery, Entry, EntryStatus
+from ..inbox.maintenance import Query
+from ..inbox.schema import entries
+from ..inbox.store import Inbox
+from .capture import LISTENERS
+
+
+class InboxView:
+    """What came into a blueprint's inbox since this was made."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        newest = select(func.max(entries.c.id))
+        self._known = inbox.database.read(lambda c: c.execute(newest).scalar()) or 0
+
+    def entries(self, type: str | None = None, *, status: str | None = None) -> list[Entry]:  # noqa: A002
+        """The entries, of one type or in one status or all, the oldest first."""
+        query = Query(type=type, status=EntryStatus(status) if status else None)
+        found = maintenance.search(self._inbox, query)
+        return sorted((each for each in found if each.id > self._known), key=lambda each: each.id)
+
+    def statuses(self) -> dict[str, list[str]]:
+        """How the entries stand: ``{"call_ended": ["done"]}``, the oldest of a type first."""
+        found: dict[str, list[str]] = {}
+        for entry in self.entries():
+            found.setdefault(entry.type, []).append(entry.status.value)
+        return found
+
+    def deliveries(self, event: Event | Entry | str) -> list[Delivery]:
+        """One record for each receiver of an event (or of all events of a call, by its id):
+        ``signal``, ``receiver``, ``status``, ``attempts``, ``error``. Captures are left out."""
+        if isinstance(event, Event):
+            name = event.id
+        else:
+            name = event.event_id if isinstance(event, Entry) else event
+        records = maintenance.timeline(self._inbox, name)
+        return [
+            delivery
+            for record in records
+            for delivery in record.deliveries
+            if not delivery.receiver.startswith(LISTENERS)
+        ]
+
+    def next_due(self, after: datetime) -> datetime | None:
+        """When something that is not done may go on, of what cannot now."""
+        wait = self._inbox.settings.order_wait
+        moments = [
+            moment
+            for status in (EntryStatus.PENDING, EntryStatus.RUNNING)
+            for entry in maintenance.search(self._inbox, Query(status=status))
+            for moment in (entry.next_attempt_at, entry.received_at + wait, entry.lease_expires_at)
+            if moment is not None
+        ]
+        return min((moment for moment in moments if moment > after), default=None)
