@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Lowest versions that pyproject.toml allows, or the pins of the tools.
 CONSTRAINTS ?= constraints.txt
 PYTHONS := 3.10 3.11 3.12 3.13
-FAULTS := tests/test_kill.py tests/test_outages.py
+FAULTS := tests/test_kill.py tests/test_outages.py tests/test_load.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-faults test-all test-oldest contract lint format bench bench-receive \
@@ -20,7 +20,7 @@ demo: $(VENV)/.installed  ## Play a call to the quickstart application; ONCE=1 s
 test: $(VENV)/.developing  ## Run the tests but for test-faults, in five minutes; ARGS goes to pytest
 	$(BIN)/pytest $(FAULTS:%=--ignore=%) $(ARGS)
 
-test-faults: $(VENV)/.developing  ## Kill servers, stop databases, fill disks; soak is the longer form
+test-faults: $(VENV)/.developing  ## Kill servers, stop databases, fill disks, load; soak is the longer form
 	$(BIN)/pytest $(FAULTS) $(ARGS)
 
 test-all:  ## Run the tests on every Python from 3.10 to 3.13 that is here

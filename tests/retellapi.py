@@ -22,6 +22,7 @@ from werkzeug.wrappers import Request, Response
 from support import KEY
 
 Call = dict[str, Any]
+AgentVersion = dict[str, Any]
 Answer = tuple[int, Any]
 Predicate = Callable[[Call], bool]
 Texts = dict[str, str]
@@ -160,6 +161,20 @@ class Update(Struct):
     data_storage_setting: Storage | UnsetType = UNSET
 
 
+class Query(Struct, forbid_unknown_fields=True):
+    """What is read from a URL's query, and not from a body."""
+
+
+class OfVersion(Query):
+    version: int | None = None
+
+
+class AgentPage(Query):
+    limit: Annotated[int, Meta(ge=1)] = 50
+    pagination_key: str = ""
+    sort_order: Literal["ascending", "descending"] = "descending"
+
+
 class Refused(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -222,6 +237,8 @@ class RetellApi:
     url: str = ""
     key: str = KEY
     calls: dict[str, Call] = field(default_factory=dict)
+    # Of each agent the versions, the oldest first.
+    agents: dict[str, list[AgentVersion]] = field(default_factory=dict)
     requests: list[Recorded] = field(default_factory=list)
     faults: deque[Fault] = field(default_factory=deque)
     clock: Callable[[], float] = time.time
@@ -303,6 +320,20 @@ class RetellApi:
     def rerun_call_analysis(self, _: Any, call_id: str) -> Answer:
         return 201, self._find(call_id)
 
+    def get_agent(self, query: OfVersion, agent_id: str) -> Answer:
+        return 200, self._find_version(agent_id, query, is_chat=False)
+
+    def get_chat_agent(self, query: OfVersion, agent_id: str) -> Answer:
+        return 200, self._find_version(agent_id, query, is_chat=True)
+
+    def list_agents(self, query: AgentPage, _: str) -> Answer:
+        newest = [versions[-1] for versions in self.agents.values()]
+        return 200, to_page(newest, query, key="agent_id", to_item=to_listed_agent)
+
+    def list_agent_versions(self, query: AgentPage, agent_id: str) -> Answer:
+        versions = self._find_versions(agent_id)
+        return 200, to_page(versions, query, key="version", to_item=to_listed_version)
+
     def answer(self, request: Request) -> Response:
         """What Retell answers when nothing goes wrong."""
         try:
@@ -329,6 +360,18 @@ class RetellApi:
             raise Refused(422, f"Call {call_id} is not found")
         return self.calls[call_id]
 
+    def _find_versions(self, agent_id: str) -> list[AgentVersion]:
+        if agent_id not in self.agents:
+            raise Refused(422, f"Agent {agent_id} is not found")
+        return self.agents[agent_id]
+
+    def _find_version(self, agent_id: str, query: OfVersion, *, is_chat: bool) -> AgentVersion:
+        for agent in reversed(self._find_versions(agent_id)):
+            is_wanted = query.version in (None, agent["version"])
+            if is_wanted and ("voice_id" not in agent) == is_chat:
+                return agent
+        raise Refused(422, f"Agent {agent_id} is not found in this version, or of another kind")
+
     def _add(self, body: NewCall, agent_id: str, version: int | str, **more: str) -> Call:
         self._created += 1
         call_id, given = f"call_created_{self._created:06}", msgspec.to_builtins(body)
@@ -353,6 +396,10 @@ ROUTES: dict[str, tuple[Callable[[RetellApi, Any, str], Answer], type[Any]]] = {
     "DELETE /v2/delete-call/{call_id}": (RetellApi.delete_call, dict),
     "GET /get-concurrency": (RetellApi.get_concurrency, dict),
     "PUT /rerun-call-analysis/{call_id}": (RetellApi.rerun_call_analysis, dict),
+    "GET /get-agent/{call_id}": (RetellApi.get_agent, OfVersion),
+    "GET /get-chat-agent/{call_id}": (RetellApi.get_chat_agent, OfVersion),
+    "POST /v2/list-agents": (RetellApi.list_agents, AgentPage),
+    "GET /list-agent-versions/{call_id}": (RetellApi.list_agent_versions, AgentPage),
 }
 
 
@@ -360,7 +407,37 @@ def to_body(request: Request, kind_of_body: type[Any]) -> Any:
     data = request.get_data()
     if data and not request.is_json:
         raise Refused(400, "The body's Content-Type is not application/json")
+    if issubclass(kind_of_body, Query):
+        if data not in (b"", b"{}"):
+            raise Refused(501, "The stand-in reads no body here")
+        return msgspec.convert(request.args.to_dict(), kind_of_body, strict=False)
     return msgspec.json.decode(data or b"{}", type=kind_of_body)
+
+
+def to_page(
+    found: list[Any], query: AgentPage, *, key: str, to_item: Callable[[Any], Any]
+) -> dict[str, Any]:
+    found = sorted(found, key=operator.itemgetter(key), reverse=query.sort_order == "descending")
+    start = next((n for n, each in enumerate(found) if str(each[key]) == query.pagination_key), -1)
+    page, rest = (found[start + 1 :][: query.limit], found[start + 1 :][query.limit :])
+    more = {"pagination_key": str(page[-1][key])} if rest else {}
+    return {"items": [*map(to_item, page)], "has_more": bool(rest), **more}
+
+
+def to_listed_agent(agent: AgentVersion) -> dict[str, Any]:
+    return {
+        "agent_id": agent["agent_id"],
+        "agent_name": agent["agent_name"],
+        "channel": "voice" if "voice_id" in agent else "chat",
+        "is_suspended": False,
+        "tags": {},
+        "user_modified_timestamp": agent["last_modification_timestamp"],
+    }
+
+
+def to_listed_version(agent: AgentVersion) -> dict[str, Any]:
+    names = ("version", "is_published", "last_modification_timestamp")
+    return {name: agent[name] for name in names}
 
 
 def to_error(message: str) -> dict[str, str]:
@@ -462,7 +539,11 @@ def retell_api() -> Iterator[RetellApi]:
         answer = api.answer(request) if fault.processed else to_response(200, {})
         return fault.spoil(answer, request.environ["werkzeug.socket"])
 
-    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Handler)
+    class Dated(Handler):
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string(api.clock() if timestamp is None else timestamp)
+
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Dated)
     api.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=[0.01], daemon=True)
     thread.start()
@@ -509,3 +590,17 @@ def make_call(number: int, **changes: Any) -> Call:
         },
     }
     return {name: value for name, value in (call | changes).items() if value is not None}
+
+
+def make_agent(number: int = 1, **changes: Any) -> AgentVersion:
+    """A published version of a voice agent; without ``voice_id`` it is a chat agent's."""
+    agent = {
+        "agent_id": f"agent_{number}",
+        "agent_name": f"Front Desk {number}",
+        "voice_id": "11labs-Adrian",
+        "response_engine": {"type": "retell-llm", "llm_id": "llm_1", "version": 0},
+        "version": 0,
+        "is_published": True,
+        "last_modification_timestamp": 1_767_225_600_000,
+    }
+    return {name: value for name, value in (agent | changes).items() if value is not None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import subprocess
 import sys
@@ -13,20 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
 import retell_flask
 from retell_flask import cli as commands
+from retell_flask import testing
 from retell_flask.filters import KINDS
 from retell_flask.settings import OPTIONS
 from retell_flask.signals import SIGNALS
-from retell_flask.testing import sample
+from retell_flask.testing import RetellTestClient, sample, sample_names, scenario_names
+from retell_flask.testing.rehearsal import read_scenario
 from retellapi import make_call, retell_api
-from support import PATH, make_post
+from support import PATH
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 TWO_WAY = (ROOT / "docs/two-way.md").read_text("utf-8")
-PROGRAM, HANDLERS, TURNS, HOOK, TWO_BLUEPRINTS, LOOK, TEST = re.findall(
+TESTING_PAGE = (ROOT / "docs/testing.md").read_text("utf-8")
+PROGRAM, HANDLERS, TURNS, HOOK, TWO_BLUEPRINTS, CAPTURE, TEST = re.findall(
     r"```python\n(.*?)```", README, re.DOTALL
 )
 SET_UP, CALLING, WEB_CALL, INBOUND, ANSWERED, FUNCTION, CATCH_UP, TESTING = re.findall(
@@ -40,6 +43,11 @@ def run(code: str, **names: Any) -> dict[str, Any]:
     return names
 
 
+def client_of(app: Flask, blueprint: str | None = None) -> RetellTestClient:
+    app.testing = True
+    return RetellTestClient(app, blueprint)
+
+
 def test_the_program_is_the_quickstart_and_handles_a_call(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -49,9 +57,10 @@ def test_the_program_is_the_quickstart_and_handles_a_call(
     monkeypatch.setenv("RETELL_DISPATCH", "inline")
     names = run(PROGRAM)
     run(TURNS, **run(HANDLERS, retell=names["retell"]))
-    post = make_post(names["create_app"]())
-    for name in ("call_started", "call_ended", "call_analyzed", "call_ended_not_connected"):
-        assert post(sample(name), key="k").status_code == 200
+    client = client_of(names["create_app"]())
+    for name in ("call_started", "call_ended", "call_analyzed"):
+        client.send(name)
+    client.send("call_ended_not_connected", call_id="another")
     printed = capsys.readouterr().out
     assert "is talking to Bayview Front Desk" in printed
     assert "The caller was positive" in printed
@@ -65,24 +74,54 @@ def test_the_hook_is_gunicorns() -> None:
 
 def test_two_blueprints_have_an_app_together() -> None:
     names = run(TWO_BLUEPRINTS)
-    post = make_post(names["app"])
-    assert post(sample("call_ended"), path="/webhooks/sales", key="key_1").status_code == 200
-    assert post(sample("call_ended"), path="/webhooks/support", key="key_2").status_code == 200
+    for name, key in (("sales", "key_1"), ("support", "key_2")):
+        response = client_of(names["app"], name).post(sample("call_ended"), key=key)
+        assert (response.status_code, response.request.path) == (200, f"/webhooks/{name}")
 
 
-def test_the_look_at_a_delivery_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_captured_can_be_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     app = run(TWO_BLUEPRINTS)["app"]
-    app.before_request(run(LOOK)["look"])
-    make_post(app)(sample("call_ended"), path="/webhooks/sales", key="another")
-    assert "None of the keys makes this digest" in capsys.readouterr().out
+    app.before_request(run(CAPTURE)["capture"])
+    client_of(app, "sales").post(sample("call_ended"), key="another")
+    header = capsys.readouterr().out.strip()
+    asked = ["retell", "verify", "--blueprint", "sales", "--header", header]
+    asked += ["--body-file", "delivery.json"]
+    answer = app.test_cli_runner().invoke(args=asked)
+    assert answer.exit_code == 1
+    assert "None of the keys makes this digest" in answer.output
+
+
+def run_pytest(directory: Path, **files: str) -> str:
+    for name, code in files.items():
+        (directory / f"{name}.py").write_text(code, "utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "--rootdir", str(directory)]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True).stdout
 
 
 def test_the_tests_of_handlers_pass(tmp_path: Path) -> None:
-    (tmp_path / "quickstart.py").write_text(PROGRAM, "utf-8")
-    (tmp_path / "test_readme.py").write_text(TEST, "utf-8")
-    pytest_run = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path)]
-    done = subprocess.run(pytest_run, cwd=tmp_path, capture_output=True, text=True)
-    assert "2 passed" in done.stdout, done.stdout
+    printed = run_pytest(tmp_path, quickstart=PROGRAM, test_readme=TEST)
+    assert "1 passed" in printed, printed
+
+
+def test_the_tests_of_the_testing_page_pass(tmp_path: Path) -> None:
+    shop, *tests = re.findall(r"```python\n(.*?)```", TESTING_PAGE, re.DOTALL)
+    printed = run_pytest(tmp_path, shop=shop, test_shop="\n".join(tests))
+    count = len(re.findall(r"^def test_", "\n".join(tests), re.MULTILINE))
+    assert f"{count} passed" in printed, printed
+
+
+def test_the_scenario_of_the_testing_page_is_one(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```json\n(.*?)```", TESTING_PAGE, re.DOTALL)
+    (tmp_path / "own.json").write_text(code, "utf-8")
+    assert len(read_scenario(tmp_path / "own.json").steps) == 6
+
+
+def test_the_testing_page_names_what_the_kit_has() -> None:
+    there = [*sample_names(), *scenario_names(), *testing.__all__]
+    assert [name for name in there if not re.search(rf"\b{name}\b", TESTING_PAGE)] == []
 
 
 @pytest.fixture
@@ -98,7 +137,7 @@ def two_way(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., dict[str,
         names = run(SET_UP)
         app = names["app"] = names["create_app"]()
         names["api"] = api
-        names["post"] = functools.partial(make_post(app), key=api.key)
+        names["client"] = client_of(app)
         with app.app_context():
             yield lambda code: run(code, **names)
 
@@ -129,11 +168,10 @@ def test_a_web_call_begins_in_a_view(two_way: TwoWay) -> None:
 
 
 def test_the_tests_of_the_page_pass(tmp_path: Path) -> None:
-    code = "\n".join((SET_UP, CALLING, INBOUND, FUNCTION, TESTING))
-    (tmp_path / "test_page.py").write_text(code, "utf-8")
-    pytest_run = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path)]
-    done = subprocess.run(pytest_run, cwd=tmp_path, capture_output=True, text=True)
-    assert "4 passed" in done.stdout, done.stdout
+    printed = run_pytest(
+        tmp_path, test_page="\n".join((SET_UP, CALLING, INBOUND, FUNCTION, TESTING))
+    )
+    assert "4 passed" in printed, printed
 
 
 def test_every_filter_is_named() -> None:
@@ -145,19 +183,18 @@ def test_inbound_calls_and_messages_are_answered_and_noted(
 ) -> None:
     page = two_way(INBOUND)
     run(ANSWERED, **page)
-    call = page["post"](sample("call_inbound"), path=f"{PATH}/inbound").json["call_inbound"]
+    call = page["client"].ask_inbound()
     assert call["dynamic_variables"] == {"name": "Ada", "balance": "42.5"}
-    message = page["post"](sample("chat_inbound"), path=f"{PATH}/inbound").json["chat_inbound"]
+    message = page["client"].ask_inbound("message")
     assert message["override_agent_id"] == "agent_sms"
     assert "rejected: False, fallback: None" in capsys.readouterr().out
 
 
 def test_the_function_books_a_table(two_way: TwoWay, capsys: pytest.CaptureFixture[str]) -> None:
     page = two_way(FUNCTION)
-    request = sample("custom_function")
-    request["args"] = {"day": "2026-12-24", "guest": {"name": "Ada"}, "people": "4"}
-    answer = page["post"](request, path=f"{PATH}/functions/book_table")
-    assert answer.json == {"booked": True, "table": 7, "day": "2026-12-24"}
+    arguments = {"day": "2026-12-24", "guest": {"name": "Ada"}, "people": "4"}
+    answer = page["client"].call_function("book_table", arguments)
+    assert answer == {"booked": True, "table": 7, "day": "2026-12-24"}
     assert "Ada of +14155550142: 4 on 2026-12-24, inside" in capsys.readouterr().out
 
 
@@ -165,7 +202,7 @@ def test_the_backfill_says_what_it_made(
     two_way: TwoWay, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = two_way(CATCH_UP)
-    agent_id = page["post"](sample("call_started")) and sample("call_started")["call"]["agent_id"]
+    agent_id = page["client"].send("call_started").event.call.agent_id
     ended = round((time.time() - 3600) * 1000)
     page["api"].calls["call_000001"] = make_call(1, agent_id=agent_id, end_timestamp=ended)
     page["catch_up"]()

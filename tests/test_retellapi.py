@@ -26,6 +26,7 @@ from retellapi import (
     Reset,
     RetellApi,
     Silence,
+    make_agent,
     make_call,
 )
 
@@ -420,6 +421,40 @@ def test_the_concurrency_counts_ongoing_calls(api: RetellApi, client: Retell) ->
     assert (concurrency.current_concurrency, concurrency.concurrency_limit) == (1, 20)
 
 
+URL = {"webhook_url": "https://shop.example/webhooks/retellai"}
+
+
+def test_an_agent_is_found_in_its_newest_version_or_another(
+    api: RetellApi, client: Retell
+) -> None:
+    draft = make_agent(1, version=2, is_published=False, webhook_events=["call_ended"], **URL)
+    api.agents["agent_1"] = [make_agent(1, version=1), draft]
+    assert client.agent.retrieve("agent_1").to_dict(mode="json") == draft
+    assert client.agent.retrieve("agent_1", version=1).is_published
+    versions = client.agent.list_versions("agent_1", sort_order="descending").items
+    assert [(each.version, each.is_published) for each in versions] == [(2, False), (1, True)]
+    with pytest.raises(retell.UnprocessableEntityError):
+        client.agent.retrieve("agent_1", version=3)
+
+
+def test_a_chat_agent_is_found_as_one(api: RetellApi, client: Retell) -> None:
+    agent = make_agent(2, voice_id=None, webhook_events=["chat_ended"], **URL)
+    api.agents["agent_2"] = [agent]
+    assert client.chat_agent.retrieve("agent_2").to_dict(mode="json") == agent
+    with pytest.raises(retell.UnprocessableEntityError):
+        client.agent.retrieve("agent_2")
+
+
+def test_agents_are_listed_in_pages(api: RetellApi, client: Retell) -> None:
+    api.agents = {f"agent_{n}": [make_agent(n)] for n in (1, 2, 3)}
+    api.agents["agent_3"] = [make_agent(3, voice_id=None)]
+    first = client.agent.list(limit=2, sort_order="ascending")
+    rest = client.agent.list(sort_order="ascending", pagination_key=first.pagination_key or "")
+    assert [each.agent_id for each in first.items] == ["agent_1", "agent_2"]
+    assert [(each.agent_id, each.channel) for each in rest.items] == [("agent_3", "chat")]
+    assert (first.has_more, rest.has_more) == (True, False)
+
+
 @pytest.mark.parametrize("method", ["retrieve", "update", "stop", "delete", "rerun_analysis"])
 def test_an_unknown_id_is_422(client: Retell, method: str) -> None:
     with pytest.raises(retell.UnprocessableEntityError, match="call_1"):
@@ -450,6 +485,11 @@ def test_an_id_may_need_quoting(api: RetellApi, client: Retell) -> None:
 def test_a_body_that_is_not_json_is_400(api: RetellApi, body: bytes, kind: str | None) -> None:
     headers = {"Content-Type": kind} if kind else {}
     assert ask(api, "POST", LIST, content=body, headers=headers).status_code == 400
+
+
+def test_an_answer_has_the_date_of_the_clock(api: RetellApi) -> None:
+    api.clock = lambda: 1_767_225_600.0
+    assert ask(api, "GET", "/").headers["Date"] == "Thu, 01 Jan 2026 00:00:00 GMT"
 
 
 def test_requests_are_recorded(api: RetellApi, client: Retell) -> None:

@@ -21,6 +21,7 @@ COMMANDS = [
     "backfill",
     "call",
     "config",
+    "doctor",
     "events",
     "forget",
     "functions",
@@ -28,8 +29,10 @@ COMMANDS = [
     "prune",
     "receivers",
     "replay",
+    "send",
     "show",
     "stats",
+    "verify",
     "worker",
 ]
 

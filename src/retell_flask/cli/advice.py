@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shlex
 
+from ..dispatch.inline import Direct, Inline
 from ..dispatch.threads import Threads
 from ..inbox.entry import Delivery
 from ..signals import SIGNALS
 from ..state import State
 from .common import all_states
+
+Waiting = dict[tuple[str, str], int]
 
 
 def connected_receivers(state: State) -> dict[str, list[str]]:
@@ -26,6 +29,12 @@ def is_connected(state: State, delivery: Delivery) -> bool:
     return delivery.receiver in dict(hearing)
 
 
+def not_connected(connected: dict[str, list[str]], *waiting: Waiting) -> list[tuple[str, str]]:
+    """Signal and receiver of what deliveries are kept for, and what this process lacks."""
+    found: set[tuple[str, str]] = set().union(*waiting)
+    return sorted(key for key in found if key[1] not in connected.get(key[0], ()))
+
+
 def command(arguments: str, state: State) -> str:
     """A command to run, with ``--blueprint`` where it is needed."""
     chosen = f" --blueprint {shlex.quote(state.blueprint.name)}" if len(all_states()) > 1 else ""
@@ -35,6 +44,18 @@ def command(arguments: str, state: State) -> str:
 def renaming(receiver: str, state: State) -> str:
     """The command for a receiver that is no longer connected under its name."""
     return command(f"replay --receiver {shlex.quote(receiver)} --as NEW", state)
+
+
+def describe_dispatch(state: State) -> str:
+    """Who runs the receivers."""
+    dispatcher = state.dispatcher
+    if isinstance(dispatcher, Threads):
+        workers = state.settings.workers
+        return f"threads, {workers or 'none'} in each process of the application"
+    return next(text for kind, text in _INLINE.items() if isinstance(dispatcher, kind))
+
+
+_INLINE = {Inline: "inline, in the request", Direct: "inline, in the request, without records"}
 
 
 def how_it_runs(state: State) -> str:

@@ -10,8 +10,6 @@ from typing import Any
 import click
 from sqlalchemy.engine import URL
 
-from ..dispatch.inline import Direct, Inline
-from ..dispatch.threads import Threads
 from ..errors import ConfigurationError
 from ..identity import identity_of
 from ..inbound import KINDS as INBOUND_KINDS
@@ -19,6 +17,7 @@ from ..inbox.sqlite import FileDatabase, sqlite_module
 from ..settings import DEFAULT_API_URL, OPTIONS, Option, look_up
 from ..state import State
 from ..values import Key, Place
+from .advice import describe_dispatch
 from .common import as_json, for_blueprint
 from .place import describe_place, show_url
 from .text import counted, duration, say, say_json, table
@@ -37,7 +36,7 @@ def config(state: State, *, as_json: bool) -> None:
       flask retell config
       flask retell config --json | jq .effective
     """
-    rows = [_Row(state, option) for option in OPTIONS]
+    rows = [OptionRow(state, option) for option in OPTIONS]
     effective = _effective(state)
     if as_json:
         say_json(
@@ -52,16 +51,16 @@ def config(state: State, *, as_json: bool) -> None:
     say("", *table(("IN EFFECT", ""), list(effective.items())))
 
 
-class _Row:
+class OptionRow:
     """One option as it is for one blueprint."""
 
     def __init__(self, state: State, option: Option) -> None:
         found = look_up(option, state.blueprint.config_prefix, state.app.config, os.environ)
-        self.name = found.name
-        self.source = found.source
-        self.value = getattr(state.settings, option.name.lower())
-        self.shown = option.shown if self.value is None else _show(self.value)
-        self.is_late = _parsed(option, found.value, found.source) != self.value
+        self.name: str = found.name
+        self.source: str = found.source
+        self.value: Any = getattr(state.settings, option.name.lower())
+        self.shown: str = option.shown if self.value is None else _show(self.value)
+        self.is_late: bool = _parsed(option, found.value, found.source) != self.value
 
     @property
     def origin(self) -> str:
@@ -115,7 +114,7 @@ def _effective(state: State) -> dict[str, str]:
         "functions": f"{prefix}/functions/<name>, {_describe_functions(state)}",
         "api": _describe_api(state),
         "inbox": describe_place(state),
-        "dispatch": _describe_dispatch(state),
+        "dispatch": describe_dispatch(state),
     }
     database = state.inbox.database if state.inbox else None
     if isinstance(database, FileDatabase):
@@ -143,14 +142,3 @@ def _describe_api(state: State) -> str:
     except ConfigurationError as error:
         return str(error)
     return state.settings.api_url or DEFAULT_API_URL
-
-
-def _describe_dispatch(state: State) -> str:
-    dispatcher = state.dispatcher
-    if isinstance(dispatcher, Threads):
-        workers = state.settings.workers
-        return f"threads, {workers or 'none'} in each process of the application"
-    return next(text for kind, text in _INLINE.items() if isinstance(dispatcher, kind))
-
-
-_INLINE = {Inline: "inline, in the request", Direct: "inline, in the request, without records"}

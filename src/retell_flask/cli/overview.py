@@ -13,7 +13,7 @@ from ..inbox.entry import DeliveryStatus, EntryStatus
 from ..inbox.maintenance import Stats
 from ..signals import SIGNALS
 from ..state import State
-from .advice import connected_receivers, renaming
+from .advice import Waiting, connected_receivers, not_connected, renaming
 from .common import as_json, find_inbox, for_blueprint, is_made
 from .text import (
     age,
@@ -25,8 +25,6 @@ from .text import (
     table,
     terminal_width,
 )
-
-Waiting = dict[tuple[str, str], int]
 
 
 @click.command("stats", short_help="Count events, deliveries and bytes.")
@@ -136,11 +134,6 @@ def _unfinished(state: State) -> tuple[Waiting, Waiting]:
     return maintenance.waiting(inbox), maintenance.waiting(inbox, DeliveryStatus.DEAD)
 
 
-def _missing(connected: dict[str, list[str]], *waiting: Waiting) -> list[tuple[str, str]]:
-    found: set[tuple[str, str]] = set().union(*waiting)
-    return sorted(key for key in found if key[1] not in connected.get(key[0], ()))
-
-
 def _receivers_values(
     connected: dict[str, list[str]], pending: Waiting, dead: Waiting
 ) -> dict[str, Any]:
@@ -159,7 +152,7 @@ def _receivers_values(
             for signal, identities in connected.items()
             for each in identities
         ],
-        "not_connected": [values(*key) for key in _missing(connected, pending, dead)],
+        "not_connected": [values(*key) for key in not_connected(connected, pending, dead)],
     }
 
 
@@ -171,7 +164,7 @@ def _receivers_lines(
         yield from _receivers_table(keys, pending, dead)
     else:
         yield "No receiver is connected here. Is the module that they are in imported?"
-    missing = _missing(connected, pending, dead)
+    missing = not_connected(connected, pending, dead)
     if not missing:
         return
     yield from ("", "Not connected here, though deliveries are kept for them:", "")
