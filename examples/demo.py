@@ -20,19 +20,17 @@ import textwrap
 import threading
 import time
 import traceback
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from retell_flask.identity import connected
 from retell_flask.signals import SIGNALS
-from retell_flask.testing import HEADER, encode, sample, sign
+from retell_flask.testing import encode, sample, sign
+from retell_flask.testing.sending import Sender
 
 KEY = "key_of_the_demo"
 PATH = "/webhooks/retellai"
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 CALL = ("call_started", "transcript_updated", "call_ended", "call_analyzed")
 
 
@@ -71,28 +69,14 @@ def start_server(directory: str) -> BaseWSGIServer:
     return server
 
 
-def send(url: str, name: str) -> str:
-    """Post a sample as Retell does; the answer in a few words."""
-    body = encode(sample(name))
-    request = urllib.request.Request(
-        url, body, {"Content-Type": "application/json", HEADER: sign(body, KEY)}
-    )
-    began = time.perf_counter()
-    try:
-        with DIRECT.open(request, timeout=10) as answer:
-            status, text = answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        status, text = error.code, error.read().decode()
-    return f"{status} {text} in {(time.perf_counter() - began) * 1000:.0f} ms"
-
-
 def play(url: str, narrator: Narrator) -> None:
+    sender = Sender(url, lambda body: sign(body, KEY))
     for name in CALL:
-        seen = len(narrator.runs)
+        seen, body = len(narrator.runs), encode(sample(name))
         with contextlib.redirect_stdout(narrator.output):
-            answer = send(url, name)
+            reply = sender.post(body)
             wait_for_handlers(narrator, seen, name)
-        print(f"\n→ {name}, {len(encode(sample(name))):,} bytes, signed")
+        print(f"\n→ {name}, {len(body):,} bytes, signed")
         for _, receiver, printed, failed in narrator.runs[seen:]:
             print(f"  {receiver.partition(':')[2]}{' FAILED' if failed else ''}")
             for line in printed.strip().splitlines():
@@ -100,7 +84,8 @@ def play(url: str, narrator: Narrator) -> None:
                     print(f"  │ {part}")
         if len(narrator.runs) == seen:
             print("  (no handler of the quickstart listens to this one)")
-        print(f"← {answer}")
+        answer = f"{reply.status} {reply.body.decode()}" if reply.status else reply.error
+        print(f"← {answer} in {reply.seconds * 1000:.0f} ms")
 
 
 def handlers(*signals: str) -> set[tuple[str, str]]:

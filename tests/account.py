@@ -14,6 +14,13 @@ from sender import Posting
 
 Row = dict[str, Any]
 SECOND = 1_000_000_000
+ANSWERS = {"200", "200 duplicate", "503"}
+NO_ANSWER = {
+    "no connection",
+    "no connection in time",
+    "no answer in time",
+    "connection broken off",
+}
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ def expected(type_: str) -> set[tuple[str, str]]:
 
 def _answers_are_those_of_the_contract(account: Account) -> Iterator[str]:
     for posting in account.postings:
-        odd = set(posting.answers) - {"200", "200 again", "503", "timed out", "broken off"}
+        odd = set(posting.answers) - ANSWERS - NO_ANSWER
         if odd:
             yield f"{posting.type} of {posting.session} was answered {odd}"
 

@@ -14,18 +14,17 @@ from flask import Flask
 
 from cli.shop import Shop
 from databases import Clock
-from retell_flask import BackfillReport, Event, parse_event
+from retell_flask import BackfillReport, parse_event
 from retell_flask.delivery import Deliverer
 from retell_flask.inbox.receipts import of_event
 from retell_flask.inbox.schema import entries
 from retell_flask.inbox.store import Inbox
-from retell_flask.testing import encode
+from retell_flask.testing import Capture, encode
 from retellapi import Call, Fault, RetellApi, make_call, to_response
 
 ALL = ("call_started", "call_ended", "call_analyzed")
 HOUR = timedelta(hours=1)
 
-Heard = list[tuple[str, Event]]
 OpenShop = Callable[..., "Aftermath"]
 
 
@@ -152,6 +151,10 @@ def now(**ago: float) -> datetime:
     return Clock().now - timedelta(**ago)
 
 
-def own(heard: Heard) -> list[tuple[str, str | None]]:
+def own(captured: Capture) -> list[tuple[str, str | None]]:
     """The calls' events, each by its own signal."""
-    return [(name, event.session_id) for name, event in heard if name == event.type and event.call]
+    return [
+        (signal, event.session_id)
+        for signal, _, event, _ in captured
+        if event is not None and event.call and event.type == signal
+    ]

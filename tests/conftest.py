@@ -10,10 +10,11 @@ from flask import Flask
 from hypothesis import HealthCheck, settings
 
 from databases import postgresql
-from retell_flask import Event, RetellBlueprint
+from retell_flask import RetellBlueprint
 from retell_flask.signals import SIGNALS
+from retell_flask.testing import Capture, RetellTestClient, capture
 from retellapi import RetellApi, retell_api
-from support import Post, listening, make_app, make_post
+from support import Post, make_app
 
 # Machines are slow at times, and that is no fault of what is tested.
 settings.register_profile(
@@ -52,14 +53,15 @@ def app(retell: RetellBlueprint) -> Flask:
 
 
 @pytest.fixture
-def post(app: Flask) -> Post:
-    return make_post(app)
+def post(retell_client: RetellTestClient) -> Post:
+    return retell_client.post
 
 
 @pytest.fixture
-def heard(retell: RetellBlueprint) -> Iterator[list[tuple[str, Event]]]:
-    with listening(retell) as heard:
-        yield heard
+def captured(retell: RetellBlueprint) -> Iterator[Capture]:
+    """What the blueprint signals, whichever application it is on."""
+    with capture(sender=retell) as captured:
+        yield captured
 
 
 @pytest.fixture

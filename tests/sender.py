@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
 import random
@@ -11,14 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 from retell_flask import parse_event
-from retell_flask.testing import HEADER, encode, sign
+from retell_flask.testing import encode, sending, sign
 from support import KEY, PATH
 
-TIMEOUT_SECONDS = 10
 # Retell sends up to three times more; it does not say when.
 RETRY_SECONDS = (0.5, 1.5, 4.0)
 CONCURRENT = 24
@@ -73,11 +70,12 @@ def _make_call(draw: random.Random, call_id: str, begins: float) -> Iterator[Pos
 
 
 class Sender:
-    """Posts all of it from several threads, each post with ten seconds for the answer."""
+    """Posts all of it from several threads, each post with as long as Retell waits."""
 
     def __init__(self, port: int, postings: Iterable[Posting], draw: random.Random) -> None:
         self.figures: Counter[str] = Counter()
-        self._port = port
+        url = f"http://127.0.0.1:{port}{PATH}"
+        self._http = sending.Sender(url, lambda body: sign(body, KEY))
         self._draw = draw
         self._changed = threading.Condition()
         self._order = itertools.count()
@@ -143,17 +141,5 @@ class Sender:
         return time.monotonic() - self._began
 
     def _post(self, posting: Posting) -> str:
-        """The answer's status, and that it was a duplicate; else what became of it."""
         posting.sent_at = posting.sent_at or time.monotonic_ns()
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_SECONDS)
-        with contextlib.closing(connection):
-            try:
-                headers = {HEADER: sign(posting.body, KEY)}
-                connection.request("POST", PATH, posting.body, headers)
-                response = connection.getresponse()
-                is_duplicate = b"duplicate" in response.read()
-            except TimeoutError:
-                return "timed out"
-            except (OSError, HTTPException):
-                return "broken off"
-        return f"{response.status} again" if is_duplicate else str(response.status)
+        return self._http.post(posting.body).name

@@ -25,7 +25,7 @@ from retell_flask.inbox.entry import Target
 from retell_flask.inbox.sqlite import MemoryDatabase
 from retell_flask.inbox.store import Inbox
 from retell_flask.invocation import Invoker
-from retell_flask.testing import encode, sample
+from retell_flask.testing import capture, encode, sample
 from support import call_payload
 
 
@@ -103,25 +103,18 @@ def test_after_the_last_attempt_a_delivery_is_dead_and_reported(
     clock: Clock,
     add: Callable[..., int],
 ) -> None:
-    reports: list[tuple[str, int, bool]] = []
-
     @retell.on("call_ended", name="broken")
     def broken(sender: Any, **extra: Any) -> None:
         raise ValueError("why")
 
-    def report(name: str) -> Callable[..., None]:
-        def receive(sender: Any, attempt: int, **about: Any) -> None:
-            reports.append((name, attempt, "retry_at" in about))
-
-        return receive
-
-    failed, dead = report("failed"), report("dead")
     add()
-    with delivery_failed.connected_to(failed), delivery_dead.connected_to(dead):
+    with capture(delivery_failed, delivery_dead) as reports:
         for _ in range(8):
             run_all(deliverer)
             clock.tick(3600)
-    assert reports == [("failed", n, True) for n in range(1, 6)] + [("dead", 6, False)]
+    assert reports.signals == ["delivery_failed"] * 5 + ["delivery_dead"]
+    assert [each.keywords["attempt"] for each in reports] == [1, 2, 3, 4, 5, 6]
+    assert ["retry_at" in each.keywords for each in reports] == [True] * 5 + [False]
     (delivery,) = rows(inbox.database, "retell_delivery")
     assert (delivery["status"], delivery["error"]) == ("dead", "ValueError: why")
     assert statuses(inbox) == ["dead"]

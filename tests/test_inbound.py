@@ -25,9 +25,9 @@ from retell_flask import (
     inbound_answered,
 )
 from retell_flask import inbound as inbound_module
-from retell_flask.testing import HEADER, encode, sample, sign_plain
+from retell_flask.testing import HEADER, Capture, RetellTestClient, capture, sample
 from servers import eventually
-from support import PATH, SECRET, Post, make_app, make_post
+from support import PATH, SECRET, Post, make_app
 
 CALL, MESSAGE = sample("call_inbound"), sample("chat_inbound")
 NUMBER = CALL["call_inbound"]["from_number"]
@@ -40,7 +40,6 @@ LONGEST_BUDGET = 10.0
 PATIENCE = 8.0  # far less than LONG, and what Retell waits
 
 Hang = Callable[[Any], InboundAnswer]
-Told = list[dict[str, Any]]
 
 
 def reject(inbound: Any) -> InboundAnswer:
@@ -67,8 +66,8 @@ def inbound_threads() -> list[threading.Thread]:
 
 
 @pytest.fixture(params=["", "/inbound"], ids=["one URL for all", "a URL of its own"])
-def post(app: Flask, request: pytest.FixtureRequest) -> Post:
-    return functools.partial(make_post(app), path=PATH + request.param)
+def post(retell_client: RetellTestClient, request: pytest.FixtureRequest) -> Post:
+    return functools.partial(retell_client.post, path=request.param)
 
 
 @pytest.fixture
@@ -88,18 +87,12 @@ def hang() -> Iterator[Hang]:
 
 @pytest.fixture
 def hurried(retell: RetellBlueprint) -> Post:
-    return make_post(make_app(retell, RETELL_INBOUND_TIMEOUT=BUDGET))
+    return RetellTestClient(make_app(retell, RETELL_INBOUND_TIMEOUT=BUDGET)).post
 
 
 @pytest.fixture
-def told(retell: RetellBlueprint) -> Iterator[Told]:
-    """The keywords of each ``inbound_answered``."""
-    told: Told = []
-
-    def hear(sender: Any, **keywords: Any) -> None:
-        told.append(keywords)
-
-    with inbound_answered.connected_to(hear, sender=retell):
+def told(retell: RetellBlueprint) -> Iterator[Capture]:
+    with capture(inbound_answered, sender=retell) as told:
         yield told
 
 
@@ -156,9 +149,9 @@ def test_a_handler_of_all_kinds_however_it_is_said(
 def test_each_blueprint_has_handlers_of_its_own(retell: RetellBlueprint) -> None:
     other = RetellBlueprint("other", url_prefix="/other")
     retell.inbound(reject)
-    post = make_post(make_app(retell, other))
-    assert post(CALL).json == REJECTED
-    assert post(CALL, path="/other/inbound").json == {"call_inbound": {}}
+    app = make_app(retell, other)
+    assert RetellTestClient(app, retell).ask_inbound() == {"reject": True}
+    assert RetellTestClient(app, other).ask_inbound() == {}
 
 
 def test_a_second_handler_of_a_kind_is_refused(retell: RetellBlueprint) -> None:
@@ -252,14 +245,14 @@ class TimeOut(BaseException):
     ids=lambda error: type(error).__name__,
 )
 def test_a_handler_that_raises_is_answered_for(
-    error: BaseException, retell: RetellBlueprint, post: Post, told: Told
+    error: BaseException, retell: RetellBlueprint, post: Post, told: Capture
 ) -> None:
     @retell.inbound(default=DEFAULT)
     def raises(inbound: Any) -> InboundAnswer:
         raise error
 
     assert post(CALL).json == DEFAULT_SENT
-    assert [each["fallback"] for each in told] == ["failed"]
+    assert [each.keywords["fallback"] for each in told] == ["failed"]
 
 
 def test_an_async_handler_that_raises_is_answered_for(retell: RetellBlueprint, post: Post) -> None:
@@ -287,19 +280,23 @@ def test_another_type_than_an_answer_is_refused_here(
     type_name: str,
     retell: RetellBlueprint,
     post: Post,
-    told: Told,
+    told: Capture,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     retell.inbound(default=DEFAULT)(lambda inbound: returned)
     assert post(CALL).json == DEFAULT_SENT
     assert f" returned a {type_name}, and not an InboundAnswer: its default was" in caplog.text
-    assert [(each["answer"], each["fallback"]) for each in told] == [(DEFAULT, "failed")]
+    assert [(each.keywords["answer"], each.keywords["fallback"]) for each in told] == [
+        (DEFAULT, "failed")
+    ]
 
 
-def test_none_stands_for_the_default(retell: RetellBlueprint, post: Post, told: Told) -> None:
+def test_none_stands_for_the_default(retell: RetellBlueprint, post: Post, told: Capture) -> None:
     retell.inbound(default=DEFAULT)(lambda inbound: None)
     assert post(CALL).json == DEFAULT_SENT
-    assert [(each["answer"], each["fallback"]) for each in told] == [(DEFAULT, None)]
+    assert [(each.keywords["answer"], each.keywords["fallback"]) for each in told] == [
+        (DEFAULT, None)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -320,7 +317,7 @@ def test_an_answer_that_retell_would_discard_never_leaves_the_handler(
 
 @pytest.mark.parametrize("field", ["metadata", "agent_override"])
 def test_an_answer_that_was_spoilt_after_it_was_made_is_answered_for(
-    field: str, retell: RetellBlueprint, post: Post, told: Told
+    field: str, retell: RetellBlueprint, post: Post, told: Capture
 ) -> None:
     @retell.inbound(default=DEFAULT)
     def spoil(inbound: Any) -> InboundAnswer:
@@ -330,7 +327,7 @@ def test_an_answer_that_was_spoilt_after_it_was_made_is_answered_for(
         return answer
 
     assert post(CALL).json == DEFAULT_SENT
-    assert [each["fallback"] for each in told] == ["failed"]
+    assert [each.keywords["fallback"] for each in told] == ["failed"]
 
 
 def test_a_default_that_was_spoilt_after_it_was_made_is_none(
@@ -363,14 +360,16 @@ def test_a_default_is_kept_where_the_function_is_passed_with_it(
 
 
 def test_a_handler_that_hangs_for_30_s_is_answered_for_within_the_budget(
-    retell: RetellBlueprint, hurried: Post, hang: Hang, told: Told
+    retell: RetellBlueprint, hurried: Post, hang: Hang, told: Capture
 ) -> None:
     retell.inbound(default=DEFAULT)(hang)
     began = time.monotonic()
     assert hurried(CALL).json == DEFAULT_SENT
     assert BUDGET <= time.monotonic() - began < PATIENCE
-    assert [(each["answer"], each["fallback"]) for each in told] == [(DEFAULT, "late")]
-    assert told[0]["duration_ms"] >= BUDGET * 1000
+    assert [(each.keywords["answer"], each.keywords["fallback"]) for each in told] == [
+        (DEFAULT, "late")
+    ]
+    assert told[0].keywords["duration_ms"] >= BUDGET * 1000
 
 
 def test_an_async_handler_that_hangs_is_answered_for_within_the_budget(
@@ -397,7 +396,9 @@ def test_the_budget_is_eight_seconds_and_at_most_what_retell_waits(
             make_app(RetellBlueprint(), RETELL_INBOUND_TIMEOUT=value)
 
 
-def test_a_late_answer_changes_nothing(retell: RetellBlueprint, hurried: Post, told: Told) -> None:
+def test_a_late_answer_changes_nothing(
+    retell: RetellBlueprint, hurried: Post, told: Capture
+) -> None:
     answered: list[InboundAnswer] = []
     over = threading.Event()
 
@@ -467,14 +468,14 @@ def gate(retell: RetellBlueprint) -> Iterator[Gate]:
 
 
 def test_beyond_the_limit_the_default_goes_out_at_once(
-    crowded: Flask, gate: Gate, told: Told, caplog: pytest.LogCaptureFixture
+    crowded: Flask, gate: Gate, told: Capture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    post = make_post(crowded)
+    post = RetellTestClient(crowded).post
     threads, answers = in_threads(2, lambda: post(CALL).json)
     eventually(lambda: gate.entered == 2)
     assert post(call_from("+1")).json == DEFAULT_SENT
     assert [thread.is_alive() for thread in threads] == [True, True]
-    assert [each["fallback"] for each in told] == ["busy"]
+    assert [each.keywords["fallback"] for each in told] == ["busy"]
     assert "was not called, since 2 handlers run already: its default" in caplog.text
     gate.opened.set()
     for thread in threads:
@@ -484,12 +485,12 @@ def test_beyond_the_limit_the_default_goes_out_at_once(
 
 
 def test_a_handler_counts_until_it_ends_and_not_until_it_is_late(
-    retell: RetellBlueprint, gate: Gate, monkeypatch: pytest.MonkeyPatch, told: Told
+    retell: RetellBlueprint, gate: Gate, monkeypatch: pytest.MonkeyPatch, told: Capture
 ) -> None:
     monkeypatch.setattr(inbound_module, "_MOST_AT_ONCE", 1)
-    post = make_post(make_app(retell, RETELL_INBOUND_TIMEOUT=BUDGET))
+    post = RetellTestClient(make_app(retell, RETELL_INBOUND_TIMEOUT=BUDGET)).post
     assert post(CALL).json == post(call_from("+1")).json == DEFAULT_SENT
-    assert [each["fallback"] for each in told] == ["late", "busy"]
+    assert [each.keywords["fallback"] for each in told] == ["late", "busy"]
     gate.opened.set()
     eventually(lambda: post(call_from("+1")).json == REJECTED)
 
@@ -507,7 +508,7 @@ def test_no_thread_stays_where_handlers_answer_or_raise(
             raise SystemExit(3)
         return InboundAnswer(reject=True)
 
-    post = make_post(crowded)
+    post = RetellTestClient(crowded).post
     for _ in range(5):
         post(CALL)
     eventually(lambda: not inbound_threads())
@@ -518,7 +519,7 @@ def test_where_no_thread_can_be_had_the_default_goes_out(
     retell: RetellBlueprint, crowded: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     retell.inbound(default=DEFAULT)(reject)
-    post = make_post(crowded)
+    post = RetellTestClient(crowded).post
 
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -535,7 +536,7 @@ def test_after_a_fork_the_limit_starts_anew(
     crowded: Flask, gate: Gate, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
-    post = make_post(crowded)
+    post = RetellTestClient(crowded).post
     in_threads(2, lambda: post(CALL))
     eventually(lambda: gate.entered == 2)
     child = os.fork()
@@ -552,11 +553,11 @@ def test_after_a_fork_the_limit_starts_anew(
 
 
 def test_the_record_of_an_answer_has_what_came_and_what_went(
-    retell: RetellBlueprint, post: Post, told: Told
+    retell: RetellBlueprint, post: Post, told: Capture
 ) -> None:
     retell.inbound(reject)
     post(CALL)
-    (keywords,) = told
+    ((_, _, _, keywords),) = told
     assert set(keywords) == {"inbound", "answer", "fallback", "duration_ms"}
     assert isinstance(keywords["inbound"], InboundCall)
     assert keywords["inbound"].from_number == NUMBER
@@ -565,7 +566,7 @@ def test_the_record_of_an_answer_has_what_came_and_what_went(
     assert 0 <= keywords["duration_ms"] < PATIENCE * 1000
 
 
-def test_nothing_is_told_where_nobody_decides(post: Post, told: Told) -> None:
+def test_nothing_is_told_where_nobody_decides(post: Post, told: Capture) -> None:
     post(CALL)
     assert told == []
 
@@ -575,7 +576,7 @@ def test_a_receiver_of_the_record_that_raises_changes_nothing(
     error: BaseException,
     retell: RetellBlueprint,
     post: Post,
-    told: Told,
+    told: Capture,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     retell.inbound(reject)
@@ -590,13 +591,13 @@ def test_a_receiver_of_the_record_that_raises_changes_nothing(
 
 
 def test_a_receiver_of_the_record_that_hangs_holds_no_answer_up(
-    retell: RetellBlueprint, app: Flask
+    retell: RetellBlueprint, retell_client: RetellTestClient
 ) -> None:
     retell.inbound(reject)
     over = threading.Event()
     retell.on("inbound_answered")(lambda sender, **extra: over.wait(LONG))
     began = time.monotonic()
-    assert make_post(app)(CALL).json == REJECTED
+    assert retell_client.post(CALL).json == REJECTED
     assert time.monotonic() - began < PATIENCE
     over.set()
 
@@ -609,7 +610,8 @@ def test_receivers_of_the_record_that_hang_keep_no_handler_from_being_called(
     over = threading.Event()
     retell.on("inbound_answered")(lambda sender, **extra: over.wait(LONG))
     try:
-        assert [make_post(crowded)(CALL).json for _ in range(4)] == [REJECTED] * 4
+        post = RetellTestClient(crowded).post
+        assert [post(CALL).json for _ in range(4)] == [REJECTED] * 4
     finally:
         over.set()
 
@@ -627,12 +629,12 @@ def test_the_record_is_told_outside_of_the_request(retell: RetellBlueprint, post
 
 
 def test_inbound_webhooks_fire_no_event_and_are_not_stored(
-    app: Flask, retell: RetellBlueprint, post: Post, heard: list[Any]
+    app: Flask, retell: RetellBlueprint, post: Post, captured: Capture
 ) -> None:
     retell.inbound(reject)
     post(CALL)
     post(MESSAGE)
-    assert heard == []
+    assert captured.signals == ["inbound_answered"] * 2
     stats = app.test_cli_runner().invoke(args=["retell", "stats"])
     assert stats.output.endswith("The inbox is empty.\n")
 
@@ -692,20 +694,20 @@ def test_no_log_line_shows_what_came_or_went(
 # What is refused
 
 
-def test_the_plain_scheme_is_refused(retell: RetellBlueprint, told: Told) -> None:
+def test_the_plain_scheme_is_refused(retell: RetellBlueprint, told: Capture) -> None:
     asked: list[Any] = []
     retell.inbound(asked.append)
-    post = make_post(make_app(retell, RETELL_WEBHOOK_SECRET=SECRET))
-    for path in (PATH, f"{PATH}/inbound"):
-        response = post(CALL, header=sign_plain(encode(CALL), SECRET), path=path)
+    post = RetellTestClient(make_app(retell, RETELL_WEBHOOK_SECRET=SECRET)).post
+    for path in ("", "/inbound"):
+        response = post(CALL, path, scheme="plain")
         assert (response.status_code, response.json) == (401, {"error": "Invalid signature"})
     assert asked == told == []
     assert post(CALL, key=SECRET).status_code == 200  # by Retell's own scheme
 
 
-@pytest.mark.parametrize("header", [None, "x", "v=1,d=" + "0" * 64])
+@pytest.mark.parametrize("header", ["", "x", "v=1,d=" + "0" * 64])
 def test_the_handler_does_not_hear_of_what_is_not_retell_s(
-    header: str | None, retell: RetellBlueprint, post: Post
+    header: str, retell: RetellBlueprint, post: Post
 ) -> None:
     asked: list[Any] = []
     retell.inbound(asked.append)
@@ -729,9 +731,11 @@ def test_without_its_object_it_is_no_inbound_webhook(
 
 
 @pytest.mark.parametrize("event", ["call_ended", "alert_triggered", "hologram", "custom_function"])
-def test_the_url_of_inbound_webhooks_answers_nothing_else(event: str, app: Flask) -> None:
+def test_the_url_of_inbound_webhooks_answers_nothing_else(
+    event: str, retell_client: RetellTestClient
+) -> None:
     payload = {"event": event, "call": {"call_id": "call_1"}, "alert": {}}
-    response = make_post(app)(payload, path=f"{PATH}/inbound")
+    response = retell_client.post(payload, "/inbound")
     assert response.status_code == 400
     assert response.json == {"error": "Only call_inbound and chat_inbound are answered here."}
 

@@ -23,7 +23,7 @@ from retell_flask import (
 from retell_flask.delivery import deliver_directly
 from retell_flask.events import parse_event
 from retell_flask.invocation import Invoker
-from retell_flask.testing import encode
+from retell_flask.testing import capture, encode
 from support import Post, call_payload
 
 ENDED = call_payload("call_ended")
@@ -176,12 +176,7 @@ def test_muted_signals_are_not_delivered(
 def test_a_failure_is_reported_and_giving_up_is_not(
     retell: RetellBlueprint, invoker: Invoker, event: Event
 ) -> None:
-    reports: list[dict[str, Any]] = []
     error = ValueError("x")
-
-    def report(sender: Any, **about: Any) -> None:
-        assert sender is retell
-        reports.append(about)
 
     @retell.on("call_ended", name="failing")
     def failing(sender: Any, **extra: Any) -> None:
@@ -191,11 +186,10 @@ def test_a_failure_is_reported_and_giving_up_is_not(
     def quitter(sender: Any, **extra: Any) -> None:
         raise GiveUp
 
-    with delivery_failed.connected_to(report), delivery_dead.connected_to(report):
+    with capture(delivery_failed, delivery_dead) as reports:
         deliver_directly(invoker, event)
-    assert reports == [
-        {"event": event, "receiver": "failing", "error": error, "attempt": 1, "retry_at": None}
-    ]
+    about = {"event": event, "receiver": "failing", "error": error, "attempt": 1, "retry_at": None}
+    assert reports == [("delivery_failed", retell, event, about)]
 
 
 def test_what_a_reports_receiver_raises_is_logged_and_swallowed(

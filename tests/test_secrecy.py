@@ -7,6 +7,7 @@ import traceback
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from retell_flask import (
     ConfigurationError,
@@ -18,7 +19,7 @@ from retell_flask import (
 )
 from retell_flask.signatures import verify
 from retell_flask.testing import encode, sample, sample_names, sign
-from support import Post, call_payload, make_app, make_post
+from support import Post, call_payload, make_app
 
 KEY = "key_that_nobody_may_see"
 SPOKEN = "spoken by an attacker"
@@ -31,16 +32,14 @@ def signed_with(key: str, body: bytes) -> tuple[str, str]:
 
 
 @pytest.fixture
-def post_and_app(retell: RetellBlueprint) -> tuple[Post, Any]:
-    app = make_app(retell, RETELL_API_KEY=KEY, RETELL_WEBHOOK_SECRET=KEY + "2")
-    return make_post(app), app
+def app(retell: RetellBlueprint) -> Flask:
+    return make_app(retell, RETELL_API_KEY=KEY, RETELL_WEBHOOK_SECRET=KEY + "2")
 
 
 def test_nothing_leaks_from_a_day_of_receiving(
-    retell: RetellBlueprint, post_and_app: tuple[Post, Any], caplog: pytest.LogCaptureFixture
+    retell: RetellBlueprint, app: Flask, post: Post, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    post, app = post_and_app
     shown: list[str] = []
 
     @retell.on("event_received", name="reader")

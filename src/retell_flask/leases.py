@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
@@ -41,7 +41,9 @@ class Lessor(Protocol[L]):
     """Who gives leases out."""
 
     settings: Settings
-    clock: Callable[[], datetime]
+
+    def clock(self) -> datetime:
+        """Now, aware UTC."""
 
     def extend(self, leases: list[L]) -> None:
         """Renew leases; those that somebody else has by now are marked lost."""

@@ -8,7 +8,7 @@ import pytest
 
 from backfilling import Aftermath, OpenShop, skip_pauses
 from databases import Clock
-from retell_flask import RetellBlueprint, backfilled
+from retell_flask import RetellBlueprint
 from retellapi import RetellApi
 from support import make_app
 
@@ -43,14 +43,3 @@ def shop(open_shop: OpenShop) -> Aftermath:
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long was waited for Retell, which takes no time."""
     return skip_pauses(monkeypatch)
-
-
-@pytest.fixture
-def told(retell: RetellBlueprint) -> list[dict[str, Any]]:
-    told: list[dict[str, Any]] = []
-
-    @retell.on(backfilled)
-    def receive(sender: Any, **keywords: Any) -> None:
-        told.append({"sender": sender, **keywords})
-
-    return told

@@ -12,7 +12,6 @@ from backfilling import (
     ALL,
     HOUR,
     Aftermath,
-    Heard,
     Meanwhile,
     both,
     break_calls,
@@ -30,6 +29,7 @@ from retell_flask import (
     PaymentRequired,
     RateLimited,
 )
+from retell_flask.testing import Capture
 from retellapi import HTML_PAGE, WRONG_SHAPE, Fault, HalfAnswer, Reply, Reset, make_call
 
 
@@ -149,7 +149,7 @@ def test_what_no_call_would_change_stops_at_once(
 @pytest.mark.parametrize("fault", [HTML_PAGE, WRONG_SHAPE, Reply(500), Reset(), HalfAnswer()])
 @pytest.mark.parametrize("answers_before", range(4))
 def test_a_later_run_completes_what_any_fault_left(
-    shop: Aftermath, slept: list[float], fault: Fault, answers_before: int, heard: Heard
+    shop: Aftermath, slept: list[float], fault: Fault, answers_before: int, captured: Capture
 ) -> None:
     for number in (1, 2, 3):
         shop.happened(number)
@@ -160,7 +160,7 @@ def test_a_later_run_completes_what_any_fault_left(
     mend(shop.api)
     assert shop.backfill().events == 6 - made
     assert sorted(shop.made()) == sorted(both(1, 2, 3))
-    assert len(own(heard)) == 6
+    assert len(own(captured)) == 6
 
 
 def test_a_list_that_breaks_off_leaves_what_was_made(shop: Aftermath, slept: list[float]) -> None:

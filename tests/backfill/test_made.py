@@ -7,30 +7,31 @@ from typing import Any
 
 import pytest
 
-from backfilling import HOUR, Aftermath, Heard, Meanwhile, both, own, report, webhook
+from backfilling import HOUR, Aftermath, Meanwhile, both, own, report, webhook
 from databases import Clock
 from retell_flask import Event, RetellBlueprint
 from retell_flask.inbox.maintenance import timeline
-from retell_flask.testing import encode
-from support import make_post
+from retell_flask.testing import Capture, RetellTestClient, encode
 
 # What is made
 
 
-def test_events_are_made_of_what_retell_says(shop: Aftermath, heard: Heard, clock: Clock) -> None:
+def test_events_are_made_of_what_retell_says(
+    shop: Aftermath, captured: Capture, clock: Clock
+) -> None:
     call = shop.happened(1, metadata={"größe": 1e-7, "big": 10**20, "text": "\u2028 \U0001f600"})
     shop.backfill()
-    ended, analyzed = [event for name, event in heard if name == event.type]
+    ended, analyzed = captured.events
     assert ended.payload == json.loads(ended.raw) == webhook("call_ended", call)
     assert analyzed.payload == json.loads(analyzed.raw) == webhook("call_analyzed", call)
     assert (ended.synthetic, analyzed.synthetic) == (True, True)
     assert (ended.received_at, ended.revision, ended.attempt) == (clock(), 0, 1)
 
 
-def test_the_call_of_a_synthetic_event_is_complete(shop: Aftermath, heard: Heard) -> None:
+def test_the_call_of_a_synthetic_event_is_complete(shop: Aftermath, captured: Capture) -> None:
     shop.happened(1)
     shop.backfill()
-    event = heard[-1][1]
+    event = captured.events[-1]
     assert event.call is not None
     assert event.call.transcript == "Agent: Hello\n"
     assert [item.content for item in event.call.transcript_object or ()] == ["Hello"]
@@ -39,12 +40,12 @@ def test_the_call_of_a_synthetic_event_is_complete(shop: Aftermath, heard: Heard
     assert event.call.analysis.sentiment == "neutral"
 
 
-def test_the_end_is_delivered_before_the_analysis(shop: Aftermath, heard: Heard) -> None:
+def test_the_end_is_delivered_before_the_analysis(shop: Aftermath, captured: Capture) -> None:
     shop.happened(1)
     shop.backfill()
-    assert own(heard) == [("call_ended", "call_000001"), ("call_analyzed", "call_000001")]
-    analyses = [event.call and event.call.analysis for _, event in heard]
-    assert [analysis is None for analysis in analyses] == [True, True, False, False]
+    assert own(captured) == [("call_ended", "call_000001"), ("call_analyzed", "call_000001")]
+    analyses = [event.call and event.call.analysis for event in captured.events]
+    assert [analysis is None for analysis in analyses] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -108,52 +109,59 @@ def test_an_analysis_that_goes_between_list_and_call_is_not_made(shop: Aftermath
 )
 @pytest.mark.parametrize("first", [(), ("call_ended",), ("call_analyzed",)])
 def test_an_outcome_is_heard_once_whoever_tells_it(
-    shop: Aftermath, heard: Heard, outcome: str, changes: dict[str, Any], first: tuple[str, ...]
+    shop: Aftermath,
+    captured: Capture,
+    outcome: str,
+    changes: dict[str, Any],
+    first: tuple[str, ...],
 ) -> None:
     call = shop.happened(1, *first, **changes)
     shop.backfill()
     for type_ in ("call_ended", "call_analyzed"):
         shop.receive(webhook(type_, call))
-    assert [name for name, _ in heard].count(outcome) == 1
+    assert captured.signals.count(outcome) == 1
 
 
 def test_a_real_event_that_comes_during_the_run_is_left_alone(
-    shop: Aftermath, heard: Heard
+    shop: Aftermath, captured: Capture
 ) -> None:
     call = shop.happened(1)
     ended = webhook("call_ended", call)
-    shop.api.faults += [Meanwhile(), Meanwhile(act=lambda: make_post(shop.app)(ended))]
+    shop.api.faults += [Meanwhile(), Meanwhile(act=lambda: RetellTestClient(shop.app).post(ended))]
     assert shop.backfill().events == 1
     assert shop.made() == [(1, "call_analyzed")]
-    assert own(heard) == [("call_ended", "call_000001"), ("call_analyzed", "call_000001")]
+    assert own(captured) == [("call_ended", "call_000001"), ("call_analyzed", "call_000001")]
 
 
 # When the real event comes after all
 
 
-def test_the_real_event_is_a_duplicate_that_takes_its_place(shop: Aftermath, heard: Heard) -> None:
+def test_the_real_event_is_a_duplicate_that_takes_its_place(
+    shop: Aftermath, captured: Capture
+) -> None:
     call = shop.happened(1)
     shop.backfill()
-    count = len(heard)
+    count = len(captured)
     payload = webhook("call_ended", {**call, "call_cost": {"combined_cost": 8}})
-    answer = make_post(shop.app)(payload)
+    answer = RetellTestClient(shop.app).post(payload)
     assert answer.json == {"received": True, "duplicate": True}
-    assert len(heard) == count
+    assert len(captured) == count
     assert shop.made() == [(1, "call_analyzed")]
     ended, _ = timeline(shop.inbox, "call_000001")
     assert ended.entry.body == encode(payload)
     assert shop.backfill() == report(looked_at=1)
 
 
-def test_another_real_version_is_a_revision(shop: Aftermath, heard: Heard) -> None:
+def test_another_real_version_is_a_revision(shop: Aftermath, captured: Capture) -> None:
     call = shop.happened(1)
     shop.backfill()
-    post = make_post(shop.app)
+    post = RetellTestClient(shop.app).post
     post(webhook("call_ended", {**call, "duration_ms": 1}))
     answer = post(webhook("call_ended", {**call, "duration_ms": 2}))
     assert answer.json == {"received": True}
-    assert [name for name, _ in heard[-2:]] == ["event_received", "event_revised"]
-    assert (heard[-1][1].revision, heard[-1][1].synthetic) == (1, False)
+    assert captured.signals[-2:] == ["event_received", "event_revised"]
+    revised = captured.events[-1]
+    assert (revised.revision, revised.synthetic) == (1, False)
 
 
 def test_a_receiver_that_failed_is_given_the_real_event(
@@ -169,6 +177,6 @@ def test_a_receiver_that_failed_is_given_the_real_event(
 
     call = shop.happened(1)
     assert shop.backfill().events == 2
-    answer = make_post(shop.app)(webhook("call_ended", {**call, "duration_ms": 7}))
+    answer = RetellTestClient(shop.app).post(webhook("call_ended", {**call, "duration_ms": 7}))
     assert answer.json == {"received": True, "duplicate": True}
     assert seen == [(True, 30_000), (False, 7)]

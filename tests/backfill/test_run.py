@@ -15,7 +15,6 @@ from backfilling import (
     ALL,
     HOUR,
     Aftermath,
-    Heard,
     Meanwhile,
     OpenShop,
     both,
@@ -37,6 +36,7 @@ from retell_flask import (
 )
 from retell_flask.backfill import Progress
 from retell_flask.dispatch.threads import Threads
+from retell_flask.testing import Capture
 from retellapi import Reply, RetellApi
 from servers import eventually
 from support import KEY, make_app
@@ -77,7 +77,9 @@ def test_a_receiver_that_fails_stops_nothing(
     assert shop.statuses() == ["done", *["pending", "done"] * 2]
 
 
-def test_threads_deliver_what_is_made(open_shop: OpenShop, tmp_path: Path, heard: Heard) -> None:
+def test_threads_deliver_what_is_made(
+    open_shop: OpenShop, tmp_path: Path, captured: Capture
+) -> None:
     url = f"sqlite:///{tmp_path}/retell.sqlite3"
     shop = open_shop(RETELL_INBOX_URL=url, RETELL_DISPATCH="threads", RETELL_WORKERS=2)
     shop.hear_of("agent_1")
@@ -88,15 +90,15 @@ def test_threads_deliver_what_is_made(open_shop: OpenShop, tmp_path: Path, heard
         for number in range(5):
             shop.happened(number)
         assert shop.backfill().events == 10
-        eventually(lambda: len(own(heard)) == 10)
+        eventually(lambda: len(own(captured)) == 10)
     finally:
         threads.stop()
     for call_id in shop.api.calls:
-        types = [type_ for type_, session in own(heard) if session == call_id]
+        types = [type_ for type_, session in own(captured) if session == call_id]
         assert types == ["call_ended", "call_analyzed"]
 
 
-def test_two_runs_at_once_make_each_event_once(shop: Aftermath, heard: Heard) -> None:
+def test_two_runs_at_once_make_each_event_once(shop: Aftermath, captured: Capture) -> None:
     for number in range(30):
         shop.happened(number)
     reports: list[BackfillReport] = []
@@ -108,7 +110,7 @@ def test_two_runs_at_once_make_each_event_once(shop: Aftermath, heard: Heard) ->
     assert sum(each.events for each in reports) == 60
     assert sorted(shop.made()) == sorted(both(*range(30)))
     shop.deliver_all()  # what had to wait while another event of its call ran
-    assert Counter(own(heard)) == {
+    assert Counter(own(captured)) == {
         (type_, f"call_{number:06}"): 1 for number, type_ in both(*range(30))
     }
 
@@ -123,56 +125,57 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_a_run_is_told_by_signal_and_warning(
     shop: Aftermath,
     retell: RetellBlueprint,
-    told: list[dict[str, Any]],
+    captured: Capture,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     shop.happened(1)
     shop.happened(2, *ALL)
     shop.backfill(4 * HOUR)
-    assert told == [
-        {
-            "sender": retell,
-            "since": now(hours=4),
-            "until": now(minutes=15),
-            "looked_at": 2,
-            "events": 2,
-        }
-    ]
+    (told,) = captured.of(backfilled)
+    assert told.sender is retell
+    assert told.keywords == {
+        "since": now(hours=4),
+        "until": now(minutes=15),
+        "looked_at": 2,
+        "events": 2,
+    }
     (warning,) = warnings(caplog)
     assert "2 events of 1 calls" in warning
     assert "from 2026-11-01 08:00 to 2026-11-01 11:45 UTC" in warning
 
 
 def test_a_run_that_finds_nothing_is_told_by_signal_alone(
-    shop: Aftermath, told: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+    shop: Aftermath, captured: Capture, caplog: pytest.LogCaptureFixture
 ) -> None:
     shop.happened(1, *ALL)
     shop.backfill()
-    assert [(each["looked_at"], each["events"]) for each in told] == [(1, 0)]
+    (told,) = captured.of(backfilled)
+    assert (told.keywords["looked_at"], told.keywords["events"]) == (1, 0)
     assert warnings(caplog) == []
 
 
 def test_a_run_that_breaks_off_tells_what_it_made(
-    shop: Aftermath, told: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+    shop: Aftermath, captured: Capture, caplog: pytest.LogCaptureFixture
 ) -> None:
     shop.happened(1)
     shop.happened(2)
     shop.api.faults += [Meanwhile(), Meanwhile(), Reply(401)]
     with pytest.raises(KeyRefused):
         shop.backfill()
-    assert [(each["looked_at"], each["events"]) for each in told] == [(2, 2)]
+    (told,) = captured.of(backfilled)
+    assert (told.keywords["looked_at"], told.keywords["events"]) == (2, 2)
     (warning,) = warnings(caplog)
     assert "Backfill: 2 events of 1 calls" in warning
 
 
 def test_a_run_that_breaks_off_before_it_made_something_says_nothing(
-    shop: Aftermath, told: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+    shop: Aftermath, captured: Capture, caplog: pytest.LogCaptureFixture
 ) -> None:
     shop.happened(1)
     shop.api.faults += [Meanwhile(), Reply(401)]
     with pytest.raises(KeyRefused):
         shop.backfill()
-    assert told == []
+    assert captured.of(backfilled) == []
     assert warnings(caplog) == []
 
 
@@ -212,15 +215,15 @@ def test_log_lines_say_nothing_of_what_was_said(
 
 
 def test_a_dry_run_makes_nothing(
-    shop: Aftermath, heard: Heard, told: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+    shop: Aftermath, captured: Capture, caplog: pytest.LogCaptureFixture
 ) -> None:
     shop.happened(1)
     shop.happened(2, "call_analyzed")
     shop.happened(3, *ALL)
-    heard.clear()
+    captured.clear()
     found = shop.backfill(dry_run=True)
     assert found == report(looked_at=3, calls=2, events=3)
-    assert (shop.made(), shop.fetched(), heard, told) == ([], [], [], [])
+    assert (shop.made(), shop.fetched(), captured) == ([], [], [])
     assert warnings(caplog) == []
     assert shop.backfill() == found
 

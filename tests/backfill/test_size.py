@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from backfilling import ALL, Aftermath, Heard, OpenShop, both, fill, own, report
+from backfilling import ALL, Aftermath, OpenShop, both, fill, own, report
 from databases import Clock, postgresql
 from retell_flask import Event, RetellBlueprint
 from retell_flask.inbox.store import utc_now
+from retell_flask.testing import Capture
 from retellapi import Call, RetellApi, make_call
 from servers import eventually
 from support import KEY
@@ -122,7 +123,7 @@ with app.app_context():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_a_run_that_was_killed_is_gone_on_with(
-    open_shop: OpenShop, api: RetellApi, tmp_path: Path, heard: Heard
+    open_shop: OpenShop, api: RetellApi, tmp_path: Path, captured: Capture
 ) -> None:
     options = {"RETELL_INBOX_URL": f"sqlite:///{tmp_path}/retell.sqlite3"}
     shop = open_shop(**options)
@@ -150,6 +151,6 @@ def test_a_run_that_was_killed_is_gone_on_with(
     assert (found.events, found.failed) == (400 - len(made), 0)
     assert sorted(shop.made()) == sorted(both(*range(200)))
     shop.deliver_all()
-    assert Counter(own(heard)) == {
+    assert Counter(own(captured)) == {
         (type_, f"call_{number:06}"): 1 for number, type_ in both(*range(200))
     }

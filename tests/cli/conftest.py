@@ -8,7 +8,6 @@ import pytest
 
 from cli.shop import Shop
 from retell_flask import RetellBlueprint
-from retell_flask.inbox.store import utc_now
 from support import make_app
 
 
@@ -35,8 +34,7 @@ def make_shop(retell: RetellBlueprint, file_url: str) -> Iterator[Callable[..., 
 def shop(make_shop: Callable[..., Shop]) -> Shop:
     """Time stands still in it."""
     shop = make_shop()
-    now = utc_now()
-    shop.inbox.clock = lambda: now
+    shop.clock.freeze()
     shop.inbox.check()
     return shop
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 from flask import Flask
@@ -13,7 +14,7 @@ from retell_flask.inbox.entry import Entry
 from retell_flask.inbox.maintenance import Query, search
 from retell_flask.inbox.store import Inbox
 from retell_flask.state import State
-from retell_flask.testing import encode
+from retell_flask.testing import FrozenClock, RetellTestClient, encode
 
 
 class Shop:
@@ -35,6 +36,14 @@ class Shop:
         inbox = self.state.inbox
         assert inbox is not None
         return inbox
+
+    @cached_property
+    def client(self) -> RetellTestClient:
+        return RetellTestClient(self.app, self.blueprint)
+
+    @cached_property
+    def clock(self) -> FrozenClock:
+        return FrozenClock(self.inbox)
 
     def add(self, type_: str, call_id: str | None = "call_1", /, **subject: Any) -> Entry:
         """Store an event that nobody has delivered yet."""
@@ -64,8 +73,7 @@ class Shop:
 
     def later(self, **span: float) -> None:
         """Let time pass, for the inbox."""
-        now = self.inbox.clock() + timedelta(**span)
-        self.inbox.clock = lambda: now
+        self.clock.move(timedelta(**span))
 
     def run(self, *arguments: str, code: int = 0, **keywords: Any) -> str:
         """What ``flask retell …`` prints."""

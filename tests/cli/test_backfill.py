@@ -14,8 +14,8 @@ import pytest
 
 from backfilling import ALL, HOUR, Aftermath, both, break_calls, skip_pauses
 from cli.shop import Shop
-from retell_flask import Event
 from retell_flask.inbox.store import utc_now
+from retell_flask.testing import Capture
 from retellapi import RetellApi
 from support import KEY
 
@@ -24,8 +24,7 @@ from support import KEY
 def shop(make_shop: Callable[..., Shop], api: RetellApi) -> Aftermath:
     """Time stands still in its inbox, which knows ``agent_1``."""
     shop = Aftermath(make_shop(RETELL_API_URL=api.url).app, api)
-    now = utc_now().replace(microsecond=0)
-    shop.inbox.clock = lambda: now
+    shop.clock.freeze(utc_now().replace(microsecond=0))
     shop.hear_of("agent_1")
     return shop
 
@@ -39,14 +38,15 @@ def last_line(output: str) -> str:
     return output.splitlines()[-1]
 
 
-def test_what_never_came_is_delivered(shop: Aftermath, heard: list[tuple[str, Event]]) -> None:
+def test_what_never_came_is_delivered(shop: Aftermath, captured: Capture) -> None:
     shop.happened(1, ago=3 * HOUR)
     shop.happened(2, "call_started", "call_ended")
     shop.happened(3, *ALL)
     output = shop.run("backfill", "--since", "24h")
     assert "Looked at 3 calls of 1 agent (agent_1)." in output
     assert output.endswith("3 events of 2 calls never came, and were made.\n")
-    assert [name for name, event in heard if event.synthetic].count("call_analyzed") == 2
+    analyzed = [each.event for each in captured.of("call_analyzed")]
+    assert [event.synthetic for event in analyzed if event].count(True) == 2
 
 
 def test_a_second_run_finds_nothing(shop: Aftermath) -> None:
@@ -139,7 +139,7 @@ def test_what_has_no_answer_is_a_usage_error(
 
 def test_the_whole_retention_can_be_asked_for(shop: Aftermath) -> None:
     shop.happened(1, ago=timedelta(days=29))
-    shop.inbox.clock = utc_now  # which goes on between reading "30d" and looking at it
+    shop.clock.thaw()  # it goes on between reading "30d" and looking at it
     assert "2 events of 1 call" in shop.run("backfill", "--since", "30d")
 
 

@@ -15,7 +15,7 @@ from cli.shop import Shop
 from clients import skip_waiting
 from retell_flask import RetellBlueprint
 from retellapi import HTML_PAGE, Fault, HalfAnswer, Reply, Reset, RetellApi
-from support import KEY, call_payload, make_app, make_post
+from support import KEY, call_payload, make_app
 
 FROM, TO = "+14155550100", "+14155550142"
 CALL_ID = "call_created_000001"
@@ -223,7 +223,7 @@ def as_it_rings(shop: Shop, api: RetellApi) -> Iterator[Callable[..., None]]:
     threads = []
 
     def post_all(*events: tuple[str, dict[str, Any]], call_id: str = CALL_ID) -> None:
-        post = make_post(shop.app)
+        post = shop.client.post
 
         def work() -> None:
             deadline = time.monotonic() + 10

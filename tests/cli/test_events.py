@@ -7,7 +7,6 @@ import pytest
 
 from cli.shop import Shop
 from retell_flask import GiveUp
-from support import call_payload, make_post
 
 
 def listed(shop: Shop, *arguments: str) -> list[str]:
@@ -85,10 +84,9 @@ def test_no_body_is_printed(shop: Shop) -> None:
 
 
 def test_revisions_and_invalid_events_can_be_told(shop: Shop) -> None:
-    post = make_post(shop.app)
-    post(call_payload("call_ended"))
-    post(call_payload("call_ended", duration_ms=5))
-    post(b"[1]")
+    shop.client.send("call_ended")
+    shop.client.send("call_ended", duration_ms=5)
+    shop.client.post(b"[1]")
     output = shop.run("events")
     assert "call_ended (revision 1)  done" in output
     assert "(no type)                invalid" in output

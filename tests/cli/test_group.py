@@ -28,6 +28,7 @@ COMMANDS = [
     "init-db",
     "prune",
     "receivers",
+    "rehearse",
     "replay",
     "send",
     "show",

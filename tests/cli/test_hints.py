@@ -11,8 +11,6 @@ import pytest
 
 from cli.shop import Shop
 from retell_flask import GiveUp, RetellBlueprint
-from retell_flask.testing import sample
-from support import make_post
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 TALK = {"transcript": "Agent: hello"}
@@ -50,7 +48,7 @@ def test_a_missing_transcript_names_the_setting_that_may_be_why(shop: Shop) -> N
 
 
 def test_a_call_that_did_not_connect_failed_and_lacks_no_transcript(shop: Shop) -> None:
-    make_post(shop.app)(sample("call_ended_not_connected"))
+    shop.client.send("call_ended_not_connected")
     (entry,) = shop.entries()
     found = hints(shop, str(entry.session))
     assert list(found) == ["call failed"]
@@ -194,7 +192,7 @@ def test_a_lease_that_ran_out_is_not_delivered(shop: Shop, retell: RetellBluepri
 
 
 def test_an_invalid_event_says_what_is_wrong_with_it(shop: Shop) -> None:
-    make_post(shop.app)({"event": "call_ended"})
+    shop.client.post({"event": "call_ended"})
     (entry,) = shop.entries()
     hint = hints(shop, entry.event_id)["invalid"]
     assert "call_ended needs a 'call' object with a 'call_id'." in hint["found"]

@@ -10,7 +10,6 @@ import pytest
 from cli.shop import Shop
 from databases import empty, postgresql
 from retell_flask import GiveUp
-from retell_flask.inbox.store import utc_now
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +22,7 @@ def url() -> Iterator[str]:
 def shop(make_shop: Callable[..., Shop], url: str) -> Shop:
     empty(url)
     shop = make_shop(RETELL_INBOX_URL=url)
-    now = utc_now()
-    shop.inbox.clock = lambda: now
+    shop.clock.freeze()
     return shop
 
 

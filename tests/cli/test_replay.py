@@ -9,7 +9,6 @@ from cli.shop import Shop
 from retell_flask import Event, GiveUp, RetellBlueprint
 from retell_flask.inbox.entry import Delivery
 from retell_flask.inbox.maintenance import timeline
-from support import make_post
 
 Fail = Callable[..., None]
 
@@ -217,7 +216,7 @@ def test_an_invalid_event_is_replayed_once_it_can_be_read(
     from retell_flask import events
 
     monkeypatch.setitem(events.SUBJECTS, "hologram", ("call",))
-    make_post(shop.app)({"event": "hologram"})
+    shop.client.post({"event": "hologram"})
     assert "still no event" in shop.run("replay", "--status", "invalid").replace("\n", " ")
     monkeypatch.delitem(events.SUBJECTS, "hologram")
     assert "Replayed 1 event" in shop.run("replay", "--status", "invalid")

@@ -7,7 +7,6 @@ from click.testing import Result
 
 from cli.shop import Shop
 from retell_flask import GiveUp, RetellBlueprint
-from support import KEY, make_post
 
 
 def test_a_call_is_told_in_the_order_of_arrival(shop: Shop, fail: Callable[..., None]) -> None:
@@ -105,7 +104,7 @@ def run_body(shop: Shop, name: str) -> Result:
 
 def test_the_body_is_printed_to_the_byte(shop: Shop) -> None:
     body = b' {"event":"call_ended","call":{"call_id":"c\xc3\xa9","x":"\\ud800"}}\r\n'
-    make_post(shop.app)(body, key=KEY)
+    shop.client.post(body)
     (entry,) = shop.entries()
     assert run_body(shop, entry.event_id).stdout_bytes == body
     assert run_body(shop, "cé").stdout_bytes == body

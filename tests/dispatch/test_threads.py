@@ -28,6 +28,11 @@ def app(retell: RetellBlueprint, tmp_path: Path) -> Iterator[Flask]:
     assert not alive(app)
 
 
+@pytest.fixture
+def post(app: Flask) -> Post:
+    return make_post(app)
+
+
 def threaded_app(retell: RetellBlueprint, directory: Path, **options: Any) -> Flask:
     url = f"sqlite:///{directory}/inbox.sqlite3"
     defaults = {"RETELL_INBOX_URL": url, "RETELL_DISPATCH": "threads", "RETELL_WORKERS": 2}

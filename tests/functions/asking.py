@@ -8,8 +8,7 @@ from typing import Any
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from retell_flask.testing import HEADER, encode, sign
-from support import KEY, PATH
+from retell_flask.testing import RetellTestClient
 
 WITHOUT_BODY = ("GET", "DELETE")
 WITH_BODY = ("POST", "PUT", "PATCH")
@@ -51,23 +50,7 @@ def tool_call(
 
 
 def send(
-    app: Flask,
-    name: str,
-    body: Any = b"",
-    *,
-    method: str = "POST",
-    query: Any = None,
-    header: str | None = "",
-    path: str = PATH,
+    app: Flask, name: str, body: Any = b"", *, blueprint: str = "retell", **options: Any
 ) -> TestResponse:
-    """A payload or exact bytes, rightly signed unless ``header`` says otherwise."""
-    data = body if isinstance(body, bytes) else encode(body)
-    if header == "":
-        header = sign(data, KEY)
-    return app.test_client().open(
-        f"{path}/functions/{name}",
-        method=method,
-        data=data,
-        query_string=query,
-        headers={} if header is None else {HEADER: header},
-    )
+    """The answer to a payload or exact bytes; ``options`` are those of the kit's ``post``."""
+    return RetellTestClient(app, blueprint).post(body, f"/functions/{name}", **options)

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from werkzeug.test import TestResponse
 
 from databases import Clock, make_inbox, rows
-from functions.asking import WITHOUT_BODY, invocation, send, tool_call, whole
+from functions.asking import WITHOUT_BODY, invocation, tool_call, whole
 from retell_flask import Call, InboxError, RetellBlueprint
 from retell_flask.functions import desk
 from retell_flask.functions.desk import FunctionDesk
@@ -23,7 +24,7 @@ from retell_flask.inbox.store import utc_now
 from retell_flask.invocation import Invoker
 from retell_flask.testing import encode
 from servers import eventually
-from support import make_app
+from support import make_app, make_post
 
 FAILED = {"error": "Function failed"}
 BOOK = {"day": "thursday"}
@@ -35,6 +36,11 @@ PATIENCE = 10.0
 
 OpenApp = Callable[..., Flask]
 OpenUrl = Callable[[str], str | None]
+
+
+def send(app: Flask, name: str, body: Any = b"", **options: Any) -> TestResponse:
+    """As ``asking.send``, of an inbox that is locked or broken or whose accesses count."""
+    return make_post(app)(body, f"/functions/{name}", **options)
 
 
 class Book:
@@ -295,7 +301,7 @@ def test_tool_calls_at_once_with_different_arguments_both_run(app: Flask, book: 
 def test_without_a_call_nothing_is_a_repeat(app: Flask, book: Book) -> None:
     for method in WITHOUT_BODY:
         for _ in range(2):
-            send(app, "book", method=method, query=BOOK)
+            send(app, "book", method=method, query_string=BOOK)
     for body in (BOOK, {"name": "book", "args": BOOK}):
         for method in ("POST", "PUT"):
             for _ in range(2):

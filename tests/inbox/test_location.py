@@ -12,6 +12,7 @@ from retell_flask.inbox import location, sqlite
 from retell_flask.inbox.database import Database
 from retell_flask.inbox.sqlite import FileDatabase, MemoryDatabase
 from retell_flask.settings import Settings, read_settings
+from retell_flask.testing import RetellTestClient
 from support import call_payload, make_app, make_post
 
 
@@ -95,8 +96,7 @@ def test_the_hosts_engine_is_used_as_it_is(as_callable: bool, tmp_path: Path) ->
     retell = RetellBlueprint(engine=(lambda: engine) if as_callable else engine)
     app = make_app(retell)
     inbox = app.extensions["retell"]["retell"].inbox
-    post = make_post(app)
-    assert post(call_payload("call_ended")).status_code == 200
+    assert RetellTestClient(app).post(call_payload("call_ended")).status_code == 200
     assert [row["status"] for row in rows(inbox.database)] == ["done"]
     assert inbox.database.engine is engine
     engine.dispose()
@@ -109,7 +109,7 @@ def test_the_engine_of_flask_sqlalchemy_is_found_in_the_app_context(tmp_path: Pa
     app = make_app(SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/host.sqlite3")
     db.init_app(app)
     app.register_blueprint(RetellBlueprint(engine=lambda: db.engine))
-    assert make_post(app)(call_payload("call_ended")).status_code == 200
+    assert RetellTestClient(app).post(call_payload("call_ended")).status_code == 200
     with app.app_context():
         db.engine.dispose()
 

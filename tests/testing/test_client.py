@@ -16,6 +16,7 @@ from retell_flask import (
     Retry,
 )
 from retell_flask.testing import MadeToFail, RetellTestClient, sample, scenario_names, sign
+from retell_flask.testing.payloads import function_request
 from retell_flask.testing.rehearsal import read_scenario
 from support import make_app
 
@@ -269,3 +270,19 @@ def test_no_threads_are_started(retell: RetellBlueprint, handlers: Handlers) -> 
     RetellTestClient(make_app(retell, RETELL_DISPATCH="threads")).send("call_ended")
     begun = {thread.name for thread in set(threading.enumerate()) - before}
     assert not any(name.startswith("retell-worker") for name in begun)
+
+
+def test_results_of_functions_are_kept_by_the_frozen_clock(
+    client: RetellTestClient, retell: RetellBlueprint
+) -> None:
+    runs: list[str] = []
+
+    @retell.function
+    def book(day: str) -> int:
+        runs.append(day)
+        return len(runs)
+
+    request = function_request("book", {"day": "monday"})
+    for span, result in (("0s", 1), ("23h", 1), ("2h", 2)):
+        client.clock.move(span)
+        assert client.post(request, "/functions/book").json == result

@@ -52,7 +52,7 @@ class FunctionDesk:
         self._invoker = invoker
         self._answers = None if inbox is None else Answers(inbox)
         self._keeper = None if self._answers is None else LeaseKeeper[Run](self._answers)
-        self._memory = MemoryResults(utc_now if inbox is None else inbox.clock)
+        self._memory = MemoryResults(utc_now if inbox is None else lambda: inbox.clock())
         self._flight = SingleFlight()
         self._throttle = Throttle()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
@@ -94,9 +94,12 @@ class Answers:
         self._inbox = inbox
         self._database = inbox.database
         self.settings: Settings = inbox.settings
-        self.clock: Callable[[], datetime] = inbox.clock
         self._is_out = False
         self._trusts_leases_from: datetime | None = None
+
+    def clock(self) -> datetime:
+        """The inbox's time."""
+        return self._inbox.clock()
 
     def begin(self, key: bytes, name: str, session: str) -> Run | Kept | None:
         """The right to run it, or the result that is there; None while it runs elsewhere."""
