@@ -34,8 +34,8 @@ RETELL_WAITS_SECONDS = 10.0
 
 _MOST_THREADS = 256
 _THREADS_WITHOUT_RATE = 4
-# Retell's requests come from many machines: they share no connection, and so no process of
-# the server. Nor does a server close a connection under the request that it is used for.
+# A connection for each: so the requests are spread over the server's processes as those of many
+# senders are, and no server closes one under the request that it is used for.
 _HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": "retell-flask",
