@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 TEST_KEY = "key_for_tests"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Set ``RETELL_API_KEY`` where it is unset, since no app can be made without one."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Set ``RETELL_API_KEY`` where it is unset, since no app can be made without one.
+
+    Before any conftest.py is loaded, which may make the app.
+    """
     if not os.environ.get("RETELL_API_KEY"):
         os.environ["RETELL_API_KEY"] = TEST_KEY
-        config.add_cleanup(_unset_key)
+        early_config.add_cleanup(_unset_key)
 
 
 def _unset_key() -> None:

@@ -76,6 +76,32 @@ def test_a_caller_is_greeted(retell_client):
     assert answer["dynamic_variables"] == {"number": "+14155550111"}
 """
 
+CONFTEST = """
+import pytest
+import shop
+
+made_early = shop.create_app()
+
+
+@pytest.fixture(scope="session")
+def app():
+    made_early.testing = True
+    return made_early
+"""
+
+SHARED = """
+import pytest
+from shop import bill
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_each_has_a_call_of_its_own(number, retell_client, retell_inbox):
+    assert retell_inbox.statuses() == {}
+    with retell_client.failing(bill):
+        retell_client.send("call_ended", check=False)
+    assert [run.receiver for run in retell_client.drain("0s")] == []
+"""
+
 UNUSED = """
 import os, sys
 
@@ -126,6 +152,11 @@ def test_a_host_project_passes_its_tests_with_the_plugin_alone(run_pytest: Run) 
     assert "error" not in done.stdout
 
 
+def test_an_app_may_be_made_early_and_once_for_all_tests(run_pytest: Run) -> None:
+    done = run_pytest(shop=HANDLERS, conftest=CONFTEST, test_shop=SHARED)
+    assert "2 passed" in done.stdout, done.stdout
+
+
 def test_a_plugin_that_nobody_uses_loads_nothing(run_pytest: Run) -> None:
     done = run_pytest(test_other=UNUSED)
     assert "2 passed" in done.stdout, done.stdout
@@ -134,4 +165,3 @@ def test_a_plugin_that_nobody_uses_loads_nothing(run_pytest: Run) -> None:
 def test_who_has_no_app_is_told_so(run_pytest: Run) -> None:
     done = run_pytest(test_other="def test_it(retell_client): ...")
     assert "fixture 'app' not found" in done.stdout
-    assert "`app`" not in done.stderr

@@ -46,13 +46,16 @@ class Outcome(NamedTuple):
 
 
 class Watcher(Protocol):
-    """Sees each run of a receiver: for tests."""
+    """Sees what is called of the host's: for tests."""
 
     def before(self, identity: str, receiver: Receiver) -> None:
         """What this raises, the receiver is taken to have raised, and is not called."""
 
     def after(self, event: Event, outcome: Outcome) -> None:
-        """Called once the receiver ended, in one way or another."""
+        """Called once a receiver ended, in one way or another."""
+
+    def raised(self, error: BaseException) -> None:
+        """Called with what a receiver, handler or function raised."""
 
 
 class Invoker:
@@ -105,7 +108,12 @@ class Invoker:
 
         The context is empty otherwise: no request, and nothing that another call left.
         """
-        return Context().run(self._call_in_context, function, values, named)
+        try:
+            return Context().run(self._call_in_context, function, values, named)
+        except BaseException as error:
+            for watcher in self.watchers:
+                watcher.raised(error)
+            raise
 
     def _call_in_context(
         self, function: Callable[..., Any], values: tuple[Any, ...], named: dict[str, Any]

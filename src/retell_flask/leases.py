@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from .errors import InboxError
 from .forks import ProcessBound, bind_to_process
@@ -63,6 +64,7 @@ class LeaseKeeper(ProcessBound, Generic[L]):
         """Forget the parent's leases and thread, after a fork."""
         self._leases: list[L] = []
         self._changed = threading.Condition()
+        self._is_idle = False
         self._thread: threading.Thread | None = None
 
     @contextmanager
@@ -70,33 +72,31 @@ class LeaseKeeper(ProcessBound, Generic[L]):
         """Renew a lease while the body of ``with`` runs."""
         with self._changed:
             if self._thread is None or not self._thread.is_alive():
-                thread = threading.Thread(target=self._loop, name="retell-leases", daemon=True)
-                thread.start()
-                self._thread = thread
+                self._thread = _start(self, self._changed)
             self._leases.append(lease)
-            self._changed.notify()
+            if self._is_idle:
+                self._is_idle = False
+                self._changed.notify()
         try:
             yield
         finally:
             with self._changed:
                 self._leases.remove(lease)
 
-    def _loop(self) -> None:
-        warned: set[L] = set()
-        while True:
-            with self._changed:
-                while not self._leases:
-                    warned.clear()
-                    self._changed.wait()
-            time.sleep(self._lease.total_seconds() / 3)
-            try:
-                self._renew()
-                for lease in self._long_runs() - warned:
-                    warned.add(lease)
-                    _warn_of_long_run(lease)
-            except Exception:  # a fault of ours, or of a host's clock or log handler
-                with suppress(Exception):
-                    _logger.exception("Leases were not renewed")
+    def _pause(self) -> float | None:
+        """For how many seconds there is nothing to do; None: until there is a lease."""
+        self._is_idle = not self._leases
+        return None if self._is_idle else self._lease.total_seconds() / 3
+
+    def _tend(self, warned: set[L]) -> None:
+        try:
+            self._renew()
+            for lease in self._long_runs() - warned:
+                warned.add(lease)
+                _warn_of_long_run(lease)
+        except Exception:  # a fault of ours, or of a host's clock or log handler
+            with suppress(Exception):
+                _logger.exception("Leases were not renewed")
 
     def _renew(self) -> None:
         """Until it succeeds: after an outage nobody takes a lease over before half of one."""
@@ -120,6 +120,37 @@ class LeaseKeeper(ProcessBound, Generic[L]):
             for lease in self._held()
             if lease.started_at is not None and lease.started_at < since
         }
+
+
+def _start(keeper: LeaseKeeper[Any], changed: threading.Condition) -> threading.Thread:
+    """The thread holds its keeper only while it renews, and ends with it: apps come and go."""
+
+    def wake(_: object) -> None:
+        with changed:
+            changed.notify_all()
+
+    reference = weakref.ref(keeper, wake)
+    thread = threading.Thread(
+        target=_keep, args=(reference, changed), name="retell-leases", daemon=True
+    )
+    thread.start()
+    return thread
+
+
+def _keep(reference: weakref.ref[LeaseKeeper[Any]], changed: threading.Condition) -> None:
+    warned: set[Any] = set()
+    while True:
+        with changed:
+            if (keeper := reference()) is None:
+                return
+            pause = keeper._pause()
+            del keeper
+            if pause is None:
+                warned.clear()
+            changed.wait(pause)
+        if pause is not None and (keeper := reference()) is not None:
+            keeper._tend(warned)
+            del keeper
 
 
 def _warn_of_long_run(lease: Lease) -> None:

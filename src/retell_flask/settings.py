@@ -43,6 +43,11 @@ class Settings:
     api_url: str | None
     api_timeout: timedelta
 
+    def signing_key(self, scheme: Scheme) -> Key | None:
+        """The key that a sender of a scheme would sign with; None if no such is accepted."""
+        keys = self.webhook_secret if scheme == "plain" else self.api_key + self.webhook_secret
+        return keys[0] if keys else None
+
     @cached_property
     def tolerance_ms(self) -> int:
         return self.signature_tolerance // timedelta(milliseconds=1)

@@ -92,9 +92,12 @@ class State:
         return self._dispatcher
 
     def deliver_inline(self) -> None:
-        """Start no threads from here on, whatever the options say: for tests and commands."""
-        if isinstance(self.dispatcher, Threads) and self.deliverer is not None:
-            self._dispatcher = Inline(self.deliverer)
+        """Have no threads from here on, whatever the options say: for tests."""
+        dispatcher, deliverer = self.dispatcher, self.deliverer
+        if isinstance(dispatcher, Threads) and deliverer is not None:
+            dispatcher.stop()
+            deliverer.stopping = threading.Event()
+            self._dispatcher = Inline(deliverer)
 
     @property
     def functions(self) -> FunctionDesk:

@@ -58,7 +58,7 @@ def test_a_scenario_leaves_the_inbox_as_it_says(
 
 def test_each_step_is_shown_with_its_answer(shop: Shop, rehearse: Rehearse) -> None:
     about, _, steps = rehearse("twins").partition(f"{PATH}\n\n")
-    assert " ".join(about.split()).startswith(f"twins: {read_scenario('twins').about}")
+    assert " ".join(about.split()).startswith(f"twins: {read_scenario('twins').about} call_")
     lines = steps.splitlines()
     assert [line.split()[:3] for line in lines[:4]] == [
         ["0.0", "s", "call_started"],
@@ -74,13 +74,18 @@ def test_each_step_is_shown_with_its_answer(shop: Shop, rehearse: Rehearse) -> N
 
 
 def test_the_answers_that_retell_would_use_are_shown(rehearse: Rehearse) -> None:
-    assert ': {"free":"thursday"}' in rehearse("function")
-    assert ': {"call_inbound":{}}' in rehearse("inbound")
+    for name, answer in (
+        ("function", '{"free":"thursday"}'),
+        ("inbound", '{"call_inbound":{}}'),
+    ):
+        output = rehearse(name)
+        assert f": {answer}\n" in output
+        assert "not retell-flask" not in output
 
 
 def test_the_call_is_of_now_and_as_it_was_set(rehearse: Rehearse, captured: Capture) -> None:
     began = time.time()
-    rehearse("completed", "--set", "metadata.order=7", "--set", "call_id=call_7", "--check")
+    rehearse("inbound", "--set", "metadata.order=7", "--set", "call.call_id=call_7", "--check")
     calls = [event.call for event in captured.events]
     assert {call.call_id for call in calls if call} == {"call_7"}
     assert {call.metadata["order"] for call in calls if call and call.metadata} == {7}
@@ -135,7 +140,7 @@ def test_nothing_listens(shop: Shop) -> None:
 def test_a_scenario_of_ones_own_is_a_file(rehearse: Rehearse, shop: Shop, tmp_path: Path) -> None:
     own = tmp_path / "own.json"
     own.write_text(json.dumps({"about": "A chat.", "steps": [{"send": "chat_started"}]}))
-    rehearse(str(own))
+    rehearse(str(own), "--check")
     assert [entry.type for entry in shop.entries()] == ["chat_started"]
 
 
@@ -143,6 +148,7 @@ def test_a_scenario_of_ones_own_is_a_file(rehearse: Rehearse, shop: Shop, tmp_pa
     ("content", "text"),
     [
         ("{", "is no scenario"),
+        ('{"steps": [{"send": "call_ended"}], "inbox": {"call_ended": ["don"]}}', "names 'don'"),
         ('{"about": "x", "steps": []}', "there is at least one"),
         ('{"about": "x", "steps": [{"at": 5, "send": "call_ended"}, {"send": "call_started"}]}',
          "in the order of sending"),

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +108,14 @@ def test_twins_and_repeats_are_one_event(client: RetellTestClient, handlers: Han
     assert len(handlers.billed) == 1
 
 
+def test_another_version_of_an_event_is_a_revision(
+    client: RetellTestClient, handlers: Handlers
+) -> None:
+    client.send("call_ended")
+    assert client.send("call_ended", duration_ms=1).event.revision == 1  # type: ignore[union-attr]
+    assert len(handlers.billed) == 1
+
+
 def test_each_client_tells_of_calls_of_its_own(app: Flask, handlers: Handlers) -> None:
     for _ in range(2):
         client = RetellTestClient(app)
@@ -135,7 +146,10 @@ def test_post_signs_as_it_is_told_to(client: RetellTestClient, app: Flask) -> No
     assert client.post(body, "/health", method="GET").json == {"status": "ok"}
 
 
-def test_plain_signatures_are_made_with_the_secret(retell: RetellBlueprint) -> None:
+def test_plain_signatures_are_made_with_the_secret(retell: RetellBlueprint, app: Flask) -> None:
+    with pytest.raises(ConfigurationError, match="RETELL_WEBHOOK_SECRET is not set"):
+        RetellTestClient(app).post(b"{}", scheme="plain")
+    retell = RetellBlueprint()
     client = RetellTestClient(make_app(retell, RETELL_WEBHOOK_SECRET="s"))
     assert client.post(sample("call_ended"), scheme="plain").status_code == 200
 
@@ -163,6 +177,48 @@ def test_a_receiver_that_dies_is_raised_once(client: RetellTestClient, handlers:
         assert client.drain() == []
     assert client.inbox.statuses() == {"call_ended": ["dead"]}
     assert handlers.billed == []
+
+
+def test_a_receiver_that_is_not_connected_cannot_be_made_to_fail(
+    client: RetellTestClient,
+) -> None:
+    with pytest.raises(ValueError, match=r"'bil' is connected to no signal. Is 'bill' meant\?"):
+        client.failing("bil")
+    with pytest.raises(ValueError, match="support:make_app"):
+        client.failing(make_app)
+
+
+def test_captures_neither_fail_nor_count(client: RetellTestClient, handlers: Handlers) -> None:
+    with client.capture() as captured, client.failing(times=2):
+        sent = client.send("call_ended", check=False)
+    assert [(run.receiver, bool(run.error)) for run in sent.runs] == [
+        *(("note", True), ("bill", True)),
+    ]
+    assert captured.signals.count("call_ended") == 1
+
+
+def test_what_one_test_leaves_is_none_of_the_next(app: Flask, handlers: Handlers) -> None:
+    with RetellTestClient(app) as client, client.failing():
+        client.send("call_ended", check=False)
+    with RetellTestClient(app) as another:
+        assert another.drain() == []
+        assert another.inbox.entries() == []
+
+
+def test_apps_leave_nothing_behind(retell: RetellBlueprint, handlers: Handlers) -> None:
+    gone = []
+    before = set(threading.enumerate())
+    for _ in range(3):
+        app = make_app(retell)
+        with RetellTestClient(app) as client:
+            client.send("call_ended")
+        gone.append(weakref.ref(app))
+        del app, client
+    gc.collect()
+    assert [reference() for reference in gone] == [None] * 3
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 def test_drain_goes_as_far_as_it_is_told(client: RetellTestClient, handlers: Handlers) -> None:
@@ -216,10 +272,13 @@ def test_a_whole_call_goes_on_as_the_inbound_handler_said(
         InboundAnswer(override_agent_id="agent_vip", dynamic_variables={"name": "Ada"}),
         InboundAnswer(reject=True),
     ]
-    retell.inbound(lambda inbound: answers.pop(0))
-    client.send_call("inbound", from_number="+14155550199")
+    asked = []
+    retell.inbound(lambda inbound: (asked.append(inbound), answers.pop(0))[1])
+    client.send_call("inbound", from_number="+14155550199", **{"call.call_id": "call_7"})
     call = handlers.billed[0].call
     assert (call.agent_id, call.from_number) == ("agent_vip", "+14155550199")
+    assert call.call_id == asked[0].call_id == "call_7"
+    assert asked[0].from_number == "+14155550199"
     assert call.retell_llm_dynamic_variables == {"name": "Ada"}
     assert len(client.send_call("inbound")) == 1
 
@@ -240,13 +299,19 @@ def test_inbound_handlers_and_functions_answer(
         return {"booked": day} if day != "never" else 1 / 0
 
     assert client.ask_inbound(from_number="+14155550199") == {"metadata": {"from": "+14155550199"}}
-    with pytest.raises(AssertionError, match=r"did not answer \(failed\)"):
+    with pytest.raises(LookupError):
         client.ask_inbound("message")
+    with pytest.raises(LookupError):
+        client.send("chat_inbound")
     assert client.ask_inbound("message", check=False) == {}
     assert client.call_function("book", {"day": "monday"}) == {"booked": "monday"}
     assert "arguments do not fit" in client.call_function("book", {"when": 1})
-    with pytest.raises(AssertionError, match="500 INTERNAL SERVER ERROR"):
+    with pytest.raises(ZeroDivisionError):
         client.call_function("book", {"day": "never"})
+    with pytest.raises(AssertionError, match="404 NOT FOUND"):
+        client.call_function("cancel")
+    with pytest.raises(ZeroDivisionError):
+        client.send("custom_function", name="book", **{"args.day": "never"})
 
 
 def test_a_client_needs_testing_a_blueprint_and_for_some_things_an_inbox(
@@ -261,8 +326,21 @@ def test_a_client_needs_testing_a_blueprint_and_for_some_things_an_inbox(
     with pytest.raises(ConfigurationError, match="of retell, sales"):
         RetellTestClient(both)
     assert RetellTestClient(both, another).send("call_ended").response.json
-    with pytest.raises(ConfigurationError, match="no inbox"):
+    with pytest.raises(ConfigurationError, match="no inbox here: RETELL_INBOX_URL"):
         RetellTestClient(both, "sales").drain()
+
+
+def test_an_inbox_that_was_opened_before_testing_is_refused(
+    retell: RetellBlueprint, tmp_path: Path
+) -> None:
+    app = Flask("host", instance_path=str(tmp_path))
+    app.config["RETELL_API_KEY"] = "k"
+    app.register_blueprint(retell)
+    assert app.test_client().get("/webhooks/retellai/health").status_code == 200
+    app.testing = True
+    with pytest.raises(RuntimeError, match="before the first request"):
+        RetellTestClient(app)
+    app.extensions["retell"]["retell"].dispatcher.stop()
 
 
 def test_no_threads_are_started(retell: RetellBlueprint, handlers: Handlers) -> None:

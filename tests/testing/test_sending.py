@@ -12,8 +12,8 @@ from werkzeug import Request, Response
 
 from retell_flask import SignatureError
 from retell_flask.signatures import HEADER, Scheme, verify
-from retell_flask.testing.payloads import encode, renew, sample
-from retell_flask.testing.sending import Load, Reply, Sender, Sent, Summary, path_of, signer
+from retell_flask.testing.payloads import encode, path_of, renew, sample
+from retell_flask.testing.sending import Load, Reply, Sender, Summary, Timed, signer
 from retell_flask.values import Key
 from serving import serving
 from support import KEY
@@ -266,7 +266,7 @@ def test_a_schedule_that_cannot_be_kept_is_known_to_be_late(serve: Serve) -> Non
 def summary_of(*replies: Reply, apart: float = 0.01) -> Summary:
     summary = Summary()
     for number, reply in enumerate(replies):
-        summary.add(Sent(reply, 100 + number * apart, number / 1000))
+        summary.add(Timed(reply, 100 + number * apart, number / 1000))
     return summary
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
-from ..inbox.maintenance import Query, search
 from ..inbox.sqlite import MemoryDatabase
-from ..inbox.store import Inbox
 from ..state import State
 from ..values import Place
 from .advice import command
@@ -21,12 +21,14 @@ from .target import at_url, changing, find_key, setting, target, with_key
 from .text import paragraph, plain, say
 
 if TYPE_CHECKING:
+    from ..testing.inbox import InboxView
     from ..testing.rehearsal import Rehearsal, Step
     from ..testing.sending import Reply, Sender
 
 _LONGEST_NAME = 32
-_SETTLED_SECONDS = 30.0
+_PATIENCE_SECONDS = 30.0
 _POLL_SECONDS = 0.1
+_PACES = {1: "its real pace", 0.1: "a tenth of its length", 0: "once, without pauses"}
 
 
 @click.command("rehearse", short_help="Play a whole call to a server, as Retell would.")
@@ -45,8 +47,8 @@ _POLL_SECONDS = 0.1
 @click.option(
     "--check",
     is_flag=True,
-    help="Wait until the receivers are done, and fail unless the inbox then stands as the "
-    "scenario says. For a server that uses the same inbox as this command.",
+    help="Wait until the receivers are done, for 30 s at most, and fail unless the inbox then "
+    "stands as the scenario says. For a server that uses the same inbox as this command.",
 )
 @click.option("--list", "only_list", is_flag=True, help="List the scenarios.")
 @for_blueprint
@@ -71,8 +73,8 @@ def rehearse(
 
     Each is a new call that ends now. --set changes the call in each of its events. The answer to
     an inbound call changes what follows, as it does at Retell: the agent, the variables, or
-    nothing at all where the call is rejected. A scenario of your own is a JSON file (a path that
-    ends in .json); docs/testing.md has its form.
+    nothing at all where the call is rejected. A scenario of your own is a JSON file, whose form
+    is in docs/testing.md. The times that are printed are those of the real call.
 
     The exit code is 0 if every answer was 2xx and, with --check, the inbox stands as it should.
     """
@@ -85,7 +87,7 @@ def rehearse(
         return
     if scenario is None:
         raise click.UsageError("Which scenario? flask retell rehearse --list has their names.")
-    inbox = _find_inbox(state) if check else None
+    view = _find_view(state) if check else None
     try:
         played = read_scenario(scenario)
         began = datetime.now(timezone.utc) - timedelta(seconds=(1 - pace) * played.seconds)
@@ -94,39 +96,48 @@ def rehearse(
     except (ValueError, OSError) as error:
         raise click.UsageError(plain(str(error), 2000)) from None
     where = target(url, state.url_prefix)
-    say(paragraph(f"{scenario}: {played.about}"), f"To {plain(where)}", "")
     sender = Sender(where, signer(find_key(state, key)))
-    replies = _play(rehearsal, sender, pace)
+    say(paragraph(f"{scenario}: {played.about}"))
+    say(f"{rehearsal.session_id}, at {_PACES.get(pace, f'{pace:g} times the length')}")
+    say(f"To {plain(where)}", "")
+    answered = [*_play(rehearsal, sender, pace, Asked(where, state.blueprint.config_prefix))]
     say("")
-    say_hints(Asked(where, state.blueprint.config_prefix), replies)
-    if any(is_stored(reply) for reply in replies) and state.settings.inbox_url is not Place.NONE:
+    say_hints(answered)
+    is_right = all(reply.is_good for _, reply in answered)
+    if state.settings.inbox_url is not Place.NONE and any(is_stored(each) for _, each in answered):
         show = command(f"show {shlex.quote(str(rehearsal.session_id))}", state)
-        say(f"How your receivers took it: {plain(show)}")
-    is_right = inbox is None or _is_as_expected(inbox, rehearsal)
-    if not (is_right and all(reply.is_good for reply in replies)):
+        say(f"What became of it: {plain(show)}")
+        is_right &= view is None or _is_as_expected(view, rehearsal)
+    elif view is not None and rehearsal.is_rejected:
+        is_right &= _is_as_expected(view, rehearsal)
+    if not is_right:
         raise click.exceptions.Exit(1)
 
 
-def _find_inbox(state: State) -> Inbox:
+def _find_view(state: State) -> InboxView:
+    from ..testing.inbox import InboxView
+
     inbox = find_inbox(state, make=True)
     if isinstance(inbox.database, MemoryDatabase):
         raise click.UsageError("--check looks into the inbox, which is the server's own memory.")
-    return inbox
+    return InboxView(inbox)
 
 
-def _play(rehearsal: Rehearsal, sender: Sender, pace: float) -> list[Reply]:
-    """Send each step at its time, and say how it was answered."""
-    replies: list[Reply] = []
+def _play(
+    rehearsal: Rehearsal, sender: Sender, pace: float, asked: Asked
+) -> Iterator[tuple[Asked, Reply]]:
+    """Send each step at its time, say how it was answered, and yield that."""
     began, first = time.monotonic(), rehearsal.scenario.steps[0].at
+    is_there = False
     for step in rehearsal.steps():
         time.sleep(max(0.0, began + (step.at - first) * pace - time.monotonic()))
-        answered = _send(rehearsal, step, sender)
-        say(f"{step.at:7.1f} s  {step.name:{_LONGEST_NAME}} {_line(step, answered)}")
-        rehearsal.heed(step, answered[0].body)
-        replies += answered
-        if not any(reply.status for reply in replies):
-            break  # nothing is there
-    return replies
+        replies = _send(rehearsal, step, sender)
+        say(f"{step.at:7.1f} s  {plain(step.name):{_LONGEST_NAME}} {_line(step, replies)}")
+        rehearsal.heed(step, replies[0].body)
+        yield from ((asked._replace(is_event=step.is_event), reply) for reply in replies)
+        is_there = is_there or any(reply.status for reply in replies)
+        if not is_there:
+            return
 
 
 def _send(rehearsal: Rehearsal, step: Step, sender: Sender) -> list[Reply]:
@@ -136,50 +147,36 @@ def _send(rehearsal: Rehearsal, step: Step, sender: Sender) -> list[Reply]:
     posting = rehearsal.posting(step)
     body = encode(posting.payload)
     load = Load(sender, lambda: body, posting.path, twins=step.twins)
-    return [sent.reply for sent in load.run()]
+    return [each.reply for each in load.run()]
 
 
 def _line(step: Step, replies: list[Reply]) -> str:
-    first = max(replies, key=lambda reply: reply.seconds)
-    line = f"{', '.join(reply.name for reply in replies)} in {first.seconds * 1000:,.0f} ms"
-    is_asked = step.function or (step.send or "").endswith("_inbound")
-    if first.status is None or (first.is_good and not is_asked):
+    slowest = max(replies, key=lambda reply: reply.seconds)
+    line = f"{', '.join(reply.name for reply in replies)} in {slowest.seconds * 1000:,.0f} ms"
+    if slowest.status is None or (slowest.is_good and step.is_event):
         return line
-    return f"{line}: {plain(first.body.decode('utf-8', 'replace').strip())}"
+    return f"{line}: {plain(slowest.body.decode('utf-8', 'replace').strip())}"
 
 
-def _is_as_expected(inbox: Inbox, rehearsal: Rehearsal) -> bool:
-    expected = {} if rehearsal.is_rejected else rehearsal.scenario.inbox
-    deadline = time.monotonic() + _SETTLED_SECONDS
-    while _is_open(found := _statuses(inbox, rehearsal)) and time.monotonic() < deadline:
+def _is_as_expected(view: InboxView, rehearsal: Rehearsal) -> bool:
+    scenario, call_id = rehearsal.scenario, rehearsal.session_id
+    if rehearsal.is_rejected:
+        scenario = msgspec.structs.replace(scenario, inbox={})
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while _is_open(found := view.statuses(call_id=call_id)) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-    if _fits(found, expected):
+    differences = scenario.differs(found)
+    if not differences:
         say("The inbox stands as the scenario says.")
         return True
-    say("", "The inbox does not stand as the scenario says.")
-    for type_ in dict.fromkeys((*expected, *found)):
-        wanted, got = expected.get(type_, []), found.get(type_, [])
-        if not _fits({type_: got}, {type_: wanted}):
-            say(f"  {plain(type_)}: {', '.join(got) or 'none'}, not {', '.join(wanted) or 'any'}")
+    say("The inbox does not stand as the scenario says:")
+    say(*(f"  {plain(type_)}: {got}, not {want}" for type_, (got, want) in differences.items()))
+    if _is_open(found):
+        say(f"After {_PATIENCE_SECONDS:.0f} s it was not waited for any longer.")
+    elif not found:
+        say("Nothing of the call is there. Does the server use another inbox?")
     return False
-
-
-def _statuses(inbox: Inbox, rehearsal: Rehearsal) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    entries = search(inbox, Query(names=[str(rehearsal.session_id)]))
-    for entry in sorted(entries, key=lambda each: each.id):
-        found.setdefault(entry.type, []).append(entry.status.value)
-    return found
 
 
 def _is_open(found: dict[str, list[str]]) -> bool:
     return any(status in ("pending", "running") for each in found.values() for status in each)
-
-
-def _fits(found: dict[str, list[str]], expected: dict[str, list[str]]) -> bool:
-    def fits_one(got: list[str], wanted: list[str]) -> bool:
-        pairs: Any = zip(got, wanted, strict=False)
-        return len(got) == len(wanted) and all(one in these.split("|") for one, these in pairs)
-
-    names = {*found, *expected}
-    return all(fits_one(found.get(name, []), expected.get(name, [])) for name in names)

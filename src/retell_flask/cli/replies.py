@@ -66,11 +66,13 @@ def is_stored(reply: Reply) -> bool:
     return "received" in answer or answer.get("error") in _STORED_ALL_THE_SAME
 
 
-def say_hints(asked: Asked, replies: Iterable[Reply]) -> None:
-    """What to do about each kind of answer that Retell should not get."""
-    hints = (_find_hint(reply, asked) for reply in replies)
-    for text in dict.fromkeys(filter(None, hints)):
-        say(paragraph(text.format(url=plain(asked.url), prefix=asked.config_prefix)))
+def say_hints(answered: Iterable[tuple[Asked, Reply]]) -> None:
+    """What to do about each kind of answer that Retell should not get, once."""
+    hints = (
+        _find_hint(reply, asked).format(url=plain(asked.url), prefix=asked.config_prefix)
+        for asked, reply in answered
+    )
+    say(*(paragraph(text) for text in dict.fromkeys(filter(None, hints))))
 
 
 def _find_hint(reply: Reply, asked: Asked) -> str:
@@ -97,8 +99,9 @@ def _refused(asked: Asked) -> str:
 
 
 _WRONG_KEY = (
-    "The application there has another {prefix}_API_KEY, or a clock that differs by more than "
-    "its {prefix}_SIGNATURE_TOLERANCE. Give its key with --key."
+    "The application there has another {prefix}_API_KEY (give its key with --key), or a clock "
+    "that differs by more than its {prefix}_SIGNATURE_TOLERANCE, or something in front of the "
+    "blueprint reads or changes the body: its log says which."
 )
 _WRONG_KEY_OF_PLAIN = (
     "The application there has another {prefix}_WEBHOOK_SECRET, or its "
@@ -124,8 +127,8 @@ _WITHOUT_ANSWER = {
 }
 
 _OURS = {
-    "No such function": "flask retell functions lists those that there are; --set name=NAME "
-    "calls another.",
+    "No such function": "flask retell functions lists those that there are. Another is called by "
+    "send custom_function --set name=NAME, and by a scenario of your own.",
     "Receiver failed": "A receiver failed, in the request: its traceback is in the application's "
     "log. Retell would send the event again, and only what failed would run.",
     "Delivery is under way": "Another event of this call was just being delivered. It is stored "

@@ -169,8 +169,7 @@ def _check_usage(
 
 
 def _make(event: str, changes: Mapping[str, Any]) -> _Message:
-    from ..testing.payloads import change, encode, renew, sample
-    from ..testing.sending import path_of
+    from ..testing.payloads import change, encode, path_of, renew, sample
 
     try:
         payload = sample(event)
@@ -188,7 +187,7 @@ def _make(event: str, changes: Mapping[str, Any]) -> _Message:
 
 
 def _read(file: BinaryIO) -> _Message:
-    from ..testing.sending import path_of
+    from ..testing.payloads import path_of
 
     body = file.read()
     return _Message(lambda: body, path_of(_payload(body)))
@@ -210,7 +209,7 @@ def _send_one(load: Load, body: bytes, asked: Asked, state: State) -> bool:
     replies = [sent.reply for sent in load.run()]
     for reply in replies:
         show(reply, asked)
-    say_hints(asked, replies)
+    say_hints((asked, reply) for reply in replies)
     stored_as = _id(body) if any(map(is_stored, replies)) else None
     if stored_as and state.settings.inbox_url is not Place.NONE:
         say("Look at it:", f"  {command(f'show {shlex.quote(plain(stored_as))}', state)}")
@@ -247,7 +246,7 @@ def _send_many(load: Load, asked: Asked) -> bool:
             summary.add(sent)
             move(1)
     say_summary(summary, load, asked)
-    say_hints(asked, summary.examples.values())
+    say_hints((asked, reply) for reply in summary.examples.values())
     good = (reply.is_good for reply in summary.examples.values())
     return summary.total == load.total and all(good)
 

@@ -73,13 +73,10 @@ def find_key(state: State, given: str | None, scheme: Scheme = "timestamped") ->
             return values.keys([given])[0]
         except ValueError as error:
             raise click.BadParameter(f"It {error}", param_hint="--key") from None
-    if scheme == "plain":
-        found = state.settings.webhook_secret
-    else:
-        found = (*state.settings.api_key, *state.settings.webhook_secret)
-    if not found:
+    found = state.settings.signing_key(scheme)
+    if found is None:
         raise click.UsageError(
             f"{state.blueprint.config_prefix}_WEBHOOK_SECRET is not set, and the plain scheme is "
             "checked against nothing else: set it, or give the secret with --key."
         )
-    return found[0]
+    return found

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from ..signatures import HEADER, sign, sign_plain
 from .capture import Capture, Captured, capture
-from .client import RetellTestClient, Sent
+from .client import RetellTestClient
 from .clock import FrozenClock
 from .inbox import InboxView
 from .observer import MadeToFail, Run
 from .payloads import change, encode, renew, sample, sample_names
 from .rehearsal import scenario_names
+from .sent import Sent
 
 __all__ = [
     "HEADER",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from .. import values
 from ..inbox.store import Inbox
@@ -27,17 +27,23 @@ class FrozenClock:
         """The inbox's time, aware UTC."""
         return self._now or self._real()
 
+    def moment(self, when: datetime | Span) -> datetime:
+        """An aware datetime as it is, or so far from now. Raises ``ValueError`` for others."""
+        if not isinstance(when, datetime):
+            return self.now + values.duration_or_zero(when)
+        if when.tzinfo is None:
+            raise ValueError("The clock needs an aware datetime, such as one with tzinfo=UTC.")
+        return when.astimezone(timezone.utc)
+
     def freeze(self, at: datetime | None = None) -> datetime:
         """Stand still: now, or at an aware datetime; the time that it is from here on."""
-        if at is not None and at.tzinfo is None:
-            raise ValueError("The clock needs an aware datetime, such as one with tzinfo=UTC.")
-        self._now = at or self.now
+        self._now = self.now if at is None else self.moment(at)
         self._inbox.clock = lambda: self.now
         return self._now
 
     def move(self, by: Span) -> datetime:
         """Go on by a span (``"90s"``, ``"24h"``, a timedelta or seconds), frozen from here on."""
-        return self.freeze(self.now + values.duration_or_zero(by))
+        return self.freeze(self.moment(by))
 
     def thaw(self) -> None:
         """Go with the machine's clock again."""

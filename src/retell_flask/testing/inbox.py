@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from ..events import Event
 from ..inbox import maintenance
 from ..inbox.entry import Delivery, Entry, EntryStatus
 from ..inbox.maintenance import Query
 from ..inbox.schema import entries
+from ..inbox.statements import is_
 from ..inbox.store import Inbox
 from .capture import LISTENERS
 
@@ -23,16 +24,26 @@ class InboxView:
         newest = select(func.max(entries.c.id))
         self._known = inbox.database.read(lambda c: c.execute(newest).scalar()) or 0
 
-    def entries(self, type: str | None = None, *, status: str | None = None) -> list[Entry]:  # noqa: A002
-        """The entries, of one type or in one status or all, the oldest first."""
-        query = Query(type=type, status=EntryStatus(status) if status else None)
+    def entries(
+        self,
+        type: str | None = None,  # noqa: A002
+        *,
+        status: str | None = None,
+        call_id: str | None = None,
+    ) -> list[Entry]:
+        """The entries, of a type, in a status, of a call or chat, or all; the oldest first."""
+        query = Query(
+            names=[call_id] if call_id else (),
+            type=type,
+            status=EntryStatus(status) if status else None,
+        )
         found = maintenance.search(self._inbox, query)
         return sorted((each for each in found if each.id > self._known), key=lambda each: each.id)
 
-    def statuses(self) -> dict[str, list[str]]:
+    def statuses(self, *, call_id: str | None = None) -> dict[str, list[str]]:
         """How the entries stand: ``{"call_ended": ["done"]}``, the oldest of a type first."""
         found: dict[str, list[str]] = {}
-        for entry in self.entries():
+        for entry in self.entries(call_id=call_id):
             found.setdefault(entry.type, []).append(entry.status.value)
         return found
 
@@ -50,6 +61,16 @@ class InboxView:
             for delivery in record.deliveries
             if not delivery.receiver.startswith(LISTENERS)
         ]
+
+    def give_up(self) -> None:
+        """Leave what is pending undone, for good."""
+        pending = is_(entries.c.status, EntryStatus.PENDING)
+        given_up = (
+            update(entries)
+            .where(entries.c.id > self._known, pending)
+            .values(status=EntryStatus.FORGOTTEN.value)
+        )
+        self._inbox.database.write(lambda c: c.execute(given_up) and None)
 
     def next_due(self, after: datetime) -> datetime | None:
         """When something that is not done may go on, of what cannot now."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ..events import Event
 from ..identity import Receiver
 from ..invocation import Outcome
+from .capture import LISTENERS
 
 
 class MadeToFail(Exception):
@@ -47,16 +48,34 @@ class Observer:
     def __init__(self) -> None:
         self._faults: list[_Fault] = []
         self._notes: list[list[Run]] = []
+        self._errors: list[list[BaseException]] = []
 
     def before(self, identity: str, receiver: Receiver) -> None:
         """Raise what the receiver is to raise."""
-        for fault in self._faults:
-            fault.strike(identity, receiver)
+        if not identity.startswith(LISTENERS):
+            for fault in self._faults:
+                fault.strike(identity, receiver)
 
     def after(self, event: Event, outcome: Outcome) -> None:
         """Note the run."""
-        for notes in self._notes:
-            notes.append(Run(event, outcome.signal, outcome.receiver, outcome.error))
+        if not outcome.receiver.startswith(LISTENERS):
+            for notes in self._notes:
+                notes.append(Run(event, outcome.signal, outcome.receiver, outcome.error))
+
+    def raised(self, error: BaseException) -> None:
+        """Note what any function of the host's raised."""
+        for errors in self._errors:
+            errors.append(error)
+
+    @contextmanager
+    def noting_errors(self) -> Iterator[list[BaseException]]:
+        """What functions of the host's raise inside."""
+        errors: list[BaseException] = []
+        self._errors.append(errors)
+        try:
+            yield errors
+        finally:
+            self._errors = [each for each in self._errors if each is not errors]
 
     @contextmanager
     def noting(self) -> Iterator[list[Run]]:

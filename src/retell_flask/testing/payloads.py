@@ -13,11 +13,12 @@ from functools import cache
 from importlib.resources import files
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Raw
 
-from ..events import Envelope
+from ..events import INBOUND_TYPES, Envelope
 from ..models.base import Model
 from ..models.inbound import InboundCall, InboundMessage
 from ..models.transcript import KnownItem
@@ -97,6 +98,16 @@ def change(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return changed
 
 
+def has_field(payload: Mapping[str, Any], path: str) -> bool:
+    """Whether ``path`` leads to a field that a payload of this kind may have."""
+    parts = _parts(payload, path)
+    try:
+        _check_known(parts)
+    except ValueError:
+        return False
+    return parts[0] in payload
+
+
 def renew(
     payload: Mapping[str, Any],
     *,
@@ -135,6 +146,15 @@ def session_id_of(payload: Mapping[str, Any]) -> str | None:
         if isinstance(subject := payload.get(name), dict) and subject.get(id_field):
             return str(subject[id_field])
     return None
+
+
+def path_of(payload: Mapping[str, Any]) -> str:
+    """Where a payload belongs, below the prefix. Calls of a custom function have no ``event``."""
+    if payload.get("event") in INBOUND_TYPES:
+        return "/inbound"
+    if "event" not in payload and isinstance(name := payload.get("name"), str):
+        return f"/functions/{quote(name, safe='')}"
+    return ""
 
 
 def function_request(name: str, arguments: Mapping[str, Any], /, **changes: Any) -> dict[str, Any]:

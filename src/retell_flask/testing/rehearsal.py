@@ -13,7 +13,7 @@ A scenario is a JSON object::
 ``changes`` are as ``sample`` takes them: those of the scenario hold for each step about the
 call itself. ``twins`` come at the same moment. ``inbox`` has, for each type of event, the
 statuses of its entries in the order of arrival (``"done|superseded"``: either), where no
-receiver fails.
+receiver fails; without it they are to be done, all of them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,22 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ..decoding import FAULTS
-from .payloads import change, function_request, give_ids, renew, sample
+from ..events import INBOUND_TYPES
+from ..inbox.entry import EntryStatus
+from .payloads import (
+    change,
+    function_request,
+    give_ids,
+    has_field,
+    path_of,
+    renew,
+    sample,
+    session_id_of,
+)
 
 _SUFFIX = ".json"
-_INBOUND = ("call_inbound", "chat_inbound")
+_DONE = "done|superseded"
+_STATUSES = frozenset(status.value for status in EntryStatus)
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,6 +62,16 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise ValueError("'twins' is at least 1, and 'at' is not below 0")
 
     @property
+    def is_inbound(self) -> bool:
+        """Whether its answer changes the rest of the call."""
+        return self.send in INBOUND_TYPES
+
+    @property
+    def is_event(self) -> bool:
+        """Whether its answer says no more than that it was received."""
+        return self.send is not None and not self.is_inbound and self.send != "custom_function"
+
+    @property
     def name(self) -> str:
         """What it is, for a line of a table."""
         return self.send or f"function {self.function}"
@@ -58,20 +80,42 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole call: see the module for its form."""
 
-    about: str
+    about: str = ""
     steps: tuple[Step, ...]
     changes: dict[str, Any] = {}
-    inbox: dict[str, list[str]] = {}
+    inbox: dict[str, list[str]] | None = None
 
     def __post_init__(self) -> None:
         times = [step.at for step in self.steps]
         if not times or times != sorted(times):
             raise ValueError("'steps' are in the order of sending, and there is at least one")
+        named = {one for each in (self.inbox or {}).values() for one in "|".join(each).split("|")}
+        if unknown := sorted(named - _STATUSES - {""}):
+            raise ValueError(f"'inbox' names {unknown[0]!r}, which is no status of an event")
+
+    def differs(self, found: Mapping[str, list[str]]) -> dict[str, tuple[str, str]]:
+        """By type of event, how the inbox stands and how it should, where that differs."""
+        if self.inbox is None:
+            expected = {type_: [_DONE] * len(each) for type_, each in found.items()}
+        else:
+            expected = self.inbox
+        return {
+            type_: (", ".join(got) or "none", ", ".join(wanted) or "none")
+            for type_ in dict.fromkeys((*expected, *found))
+            for got, wanted in [(found.get(type_, []), expected.get(type_, []))]
+            if not _fit(got, wanted)
+        }
 
     @property
     def seconds(self) -> float:
         """How long it takes at its real pace."""
         return self.steps[-1].at
+
+
+def _fit(got: list[str], wanted: list[str]) -> bool:
+    return len(got) == len(wanted) and all(
+        one in several.split("|") for one, several in zip(got, wanted, strict=True)
+    )
 
 
 class Posting(NamedTuple):
@@ -94,12 +138,12 @@ def read_scenario(name: str | Path) -> Scenario:
     """A scenario by its name, or by the path of a file. Raises ``ValueError`` and ``OSError``."""
     if str(name) in scenario_names():
         data = (files(__package__) / "scenarios" / f"{name}{_SUFFIX}").read_bytes()
-    elif isinstance(name, Path) or name.endswith(_SUFFIX):
+    elif isinstance(name, Path) or name.endswith(_SUFFIX) or Path(name).is_file():
         data = Path(name).read_bytes()
     else:
         raise ValueError(
-            f"There is no scenario {name!r}. Known: {', '.join(scenario_names())}; or the path of "
-            f"a {_SUFFIX} file of your own."
+            f"There is no scenario {str(name)!r}. Known: {', '.join(scenario_names())}; or the "
+            "path of a file of your own."
         )
     try:
         scenario = msgspec.json.decode(data, type=Scenario)
@@ -135,12 +179,9 @@ class Rehearsal:
         self._changes = {**scenario.changes, **(changes or {})}
         self._started_at = started_at
         self._ids: dict[str, str] = {}
+        self.session_id: str | None = None
+        """The id of the call or chat, once there is something to send of it."""
         self.is_rejected: bool = False
-
-    @property
-    def session_id(self) -> str | None:
-        """The id of the call or chat, once something was sent of it."""
-        return self._changes.get("call_id") or next(iter(self._ids.values()), None)
 
     def steps(self) -> Iterator[Step]:
         """What is still to be sent: nothing more once the call was rejected."""
@@ -153,21 +194,21 @@ class Rehearsal:
         """What a step sends. Raises ``ValueError``."""
         if step.function is not None:
             payload = function_request(step.function, step.arguments)
-            path = f"/functions/{step.function}"
         else:
             payload = sample(step.send or "")
-            path = "/inbound" if payload.get("event") in _INBOUND else ""
         if self._started_at is not None:
             payload = renew(payload, started_at=self._started_at)
         give_ids(payload, self._ids)
-        changes = self._changes if "call" in payload or "chat" in payload else {}
-        return Posting(path, change(payload, {**changes, **step.changes}))
+        changes = _of_inbound(payload, self._changes) if step.is_inbound else self._changes
+        payload = change(payload, {**changes, **step.changes})
+        self.session_id = session_id_of(payload) or self.session_id
+        return Posting(path_of(payload), payload)
 
     def heed(self, step: Step, answer: bytes) -> None:
         """Let the answer to an inbound call change what follows, as Retell does."""
-        if step.send not in _INBOUND:
+        if not step.is_inbound:
             return
-        answered = _read_answer(answer, step.send)
+        answered = _read_answer(answer, step.send or "")
         self.is_rejected = answered.get("reject") is True
         for name, (field, kind) in _TAKEN_OVER.items():
             if isinstance(answered.get(name), kind):
@@ -181,6 +222,12 @@ _TAKEN_OVER = {
     "dynamic_variables": ("retell_llm_dynamic_variables", dict),
     "metadata": ("metadata", dict),
 }
+
+
+def _of_inbound(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Those changes of a call that are known before there is one."""
+    short = {path.removeprefix("call.").removeprefix("chat."): path for path in changes}
+    return {name: changes[path] for name, path in short.items() if has_field(payload, name)}
 
 
 def _read_answer(answer: bytes, key: str) -> dict[str, Any]:

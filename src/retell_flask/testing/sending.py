@@ -7,11 +7,10 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import urllib3
 from urllib3.exceptions import (
@@ -25,7 +24,6 @@ from urllib3.exceptions import (
 )
 from urllib3.util import parse_url
 
-from ..events import INBOUND_TYPES
 from ..signatures import HEADER, Scheme, sign, sign_plain
 from ..values import Key
 
@@ -58,15 +56,6 @@ def signer(key: Key, scheme: Scheme = "timestamped", *, late_ms: int = 0) -> Sig
     if scheme == "plain":
         return lambda body: sign_plain(body, key)
     return lambda body: sign(body, key, timestamp_ms=time.time_ns() // 1_000_000 - late_ms)
-
-
-def path_of(payload: Mapping[str, Any]) -> str:
-    """Where a payload belongs, below the prefix. Calls of a custom function have no ``event``."""
-    if payload.get("event") in INBOUND_TYPES:
-        return "/inbound"
-    if "event" not in payload and isinstance(name := payload.get("name"), str):
-        return f"/functions/{quote(name, safe='')}"
-    return ""
 
 
 @dataclass(frozen=True)
@@ -141,7 +130,7 @@ def _in_words(error: Exception) -> str:
     return next(known, f"failed with {type(error).__name__}")
 
 
-class Sent(NamedTuple):
+class Timed(NamedTuple):
     """A request that was made: its answer; when it began, and how long after its time."""
 
     reply: Reply
@@ -181,9 +170,9 @@ class Load:
         self._counting = threading.Lock()
         self._threads = self._waiting = 0
         self._stopped = threading.Event()
-        self._sent: SimpleQueue[Sent | None] = SimpleQueue()
+        self._sent: SimpleQueue[Timed | None] = SimpleQueue()
 
-    def run(self) -> Iterator[Sent]:
+    def run(self) -> Iterator[Timed]:
         """Send it all, and yield what was sent as it is answered. Once."""
         self._add_thread()
         return iter(self._sent.get, None)
@@ -209,7 +198,7 @@ class Load:
                 body, due = taken
                 began = time.perf_counter()
                 reply = self._sender.post(body, self._path)
-                self._sent.put(Sent(reply, began, began - due))
+                self._sent.put(Timed(reply, began, began - due))
         finally:
             with self._counting:
                 self._threads -= 1
@@ -232,7 +221,14 @@ class Load:
     def _add_thread(self) -> None:
         with self._counting:
             self._threads += 1
-        threading.Thread(target=self._work, daemon=True).start()
+        try:
+            threading.Thread(target=self._work, daemon=True).start()
+        except RuntimeError:  # there can be no more of them: those that there are do the rest
+            with self._counting:
+                self._threads -= 1
+                self._most_threads = self._threads
+                if not self._threads:
+                    raise
 
 
 class Summary:
@@ -245,7 +241,7 @@ class Summary:
         self._began: list[float] = []
         self.late: float = 0.0
 
-    def add(self, sent: Sent) -> None:
+    def add(self, sent: Timed) -> None:
         """Count a request."""
         name = sent.reply.name
         self.answers[name] += 1

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 
 from ...dispatch.inline import Direct, Inline
 from ...dispatch.threads import Threads
-from ...events import SUBJECTS
+from ...events import INBOUND_TYPES, SUBJECTS
 from ...inbox import maintenance
 from ...inbox.entry import DeliveryStatus, EntryStatus
 from ...inbox.schema import entries
@@ -110,7 +110,7 @@ def _count_receivers(set_up: SetUp, heard: dict[str, int]) -> Finding:
     if not heard:
         blueprint = set_up.state.blueprint
         answers = bool(list(blueprint.functions)) or any(
-            blueprint.inbound_handlers.get(each) for each in ("call_inbound", "chat_inbound")
+            blueprint.inbound_handlers.get(each) for each in INBOUND_TYPES
         )
         return (note if answers else problem)(
             "receivers",
