@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 TWO_WAY = (ROOT / "docs/two-way.md").read_text("utf-8")
 TESTING_PAGE = (ROOT / "docs/testing.md").read_text("utf-8")
-PROGRAM, HANDLERS, TURNS, HOOK, TWO_BLUEPRINTS, CAPTURE, TEST = re.findall(
+PROGRAM, HANDLERS, TURNS, LOGGING, HOOK, TWO_BLUEPRINTS, CAPTURE, TEST = re.findall(
     r"```python\n(.*?)```", README, re.DOTALL
 )
 SET_UP, CALLING, WEB_CALL, INBOUND, ANSWERED, FUNCTION, CATCH_UP, TESTING = re.findall(
@@ -66,6 +66,12 @@ def test_the_program_is_the_quickstart_and_handles_a_call(
     assert "The caller was positive" in printed
     assert "calls check_availability with" in printed
     assert "+14155550177: Nobody answered." in printed
+
+
+def test_lines_at_info_are_shown_as_the_page_says() -> None:
+    program = f"{LOGGING}logging.getLogger('retell_flask.x').info('shown')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "shown" in done.stderr
 
 
 def test_the_hook_is_gunicorns() -> None:
@@ -109,7 +115,7 @@ def test_the_tests_of_handlers_pass(tmp_path: Path) -> None:
 def test_the_tests_of_the_testing_page_pass(tmp_path: Path) -> None:
     shop, *tests = re.findall(r"```python\n(.*?)```", TESTING_PAGE, re.DOTALL)
     printed = run_pytest(tmp_path, shop=shop, test_shop="\n".join(tests))
-    count = len(re.findall(r"^def test_", "\n".join(tests), re.MULTILINE))
+    count = len(re.findall(r"^ *def test_", "\n".join(tests), re.MULTILINE))
     assert f"{count} passed" in printed, printed
 
 

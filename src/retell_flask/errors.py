@@ -24,6 +24,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Literal
 
+from click import ClickException
+
 SignatureReason = Literal["missing", "malformed", "stale", "mismatch"]
 
 _SIGNATURE_MESSAGES: dict[SignatureReason, str] = {
@@ -115,10 +117,11 @@ class Unreachable(ApiError):
         self.may_have_arrived = may_have_arrived
 
 
-class ConfigurationError(Exception):
+class ConfigurationError(ClickException):
     """An option, or the way the blueprint is registered, cannot work.
 
-    The message names the option and what to do about it, and never shows a key.
+    The message names the option and what to do about it, and never shows a key. Commands of
+    ``flask``, which cannot load such an application, print it without a traceback.
     """
 
 

@@ -82,7 +82,7 @@ def read_settings(
         raise ConfigurationError(
             f"{prefix}_API_KEY is not set, so no webhook could be verified. Set it, in "
             "app.config or the environment, to the API key that carries the webhook badge "
-            "in Retell's dashboard (Settings, API Keys)."
+            "in Retell's dashboard (Settings, API Keys). Without Retell, any text will do."
         )
     if settings.signature_schemes == ("plain",) and not settings.webhook_secret:
         raise ConfigurationError(

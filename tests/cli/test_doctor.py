@@ -241,8 +241,8 @@ def test_a_sound_set_up_has_no_findings_and_nothing_begins(make_case: Callable[.
     assert not any("worker" in each.name for each in {*threading.enumerate()} - before)
     assert case.shop.statuses() == ["done", "pending"]
     output = case.shop.run("doctor")
-    assert output.splitlines()[0] == (
-        "ok       keys        1 key in RETELL_API_KEY, 1 key in RETELL_WEBHOOK_SECRET. Retell's "
+    assert " ".join(output.split()).startswith(
+        "ok keys 1 key in RETELL_API_KEY, 1 key in RETELL_WEBHOOK_SECRET. Retell's "
         "API is called with the API key."
     )
     assert output.splitlines()[-1] == "11 ok, 0 notes, 0 problems"

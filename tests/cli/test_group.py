@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 from flask import Flask
+from flask.cli import FlaskGroup, ScriptInfo
 
 from cli.shop import Shop
 from retell_flask import RetellBlueprint
@@ -48,6 +50,23 @@ def test_every_command_teaches_by_an_example(shop: Shop, command: str) -> None:
     help_ = shop.run(command, "--help")
     assert f"flask retell {command}" in help_ or "flask --app shop retell worker" in help_
     assert "STORED" not in help_
+
+
+@pytest.mark.parametrize("given", [["--app", "shop:create_app"], []])
+def test_commands_to_run_name_the_app_if_it_has_to_be_named(
+    given: list[str], shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASK_APP", "" if given else "shop")
+    with click.Context(click.Command("x"), obj=ScriptInfo(*given[1:])), shop.app.app_context():
+        assert run_once(shop.state) == f"flask {' '.join([*given, ''])}retell worker --once"
+
+
+def test_an_app_that_cannot_be_made_is_told_without_a_traceback(retell: RetellBlueprint) -> None:
+    group = FlaskGroup(create_app=lambda: make_app(retell, RETELL_API_KEY=None))
+    result = CliRunner().invoke(group, ["retell", "stats"])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: RETELL_API_KEY is not set")
+    assert "Traceback" not in result.output
 
 
 def two_blueprints(tmp_path: Path) -> Flask:

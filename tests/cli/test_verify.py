@@ -173,6 +173,19 @@ def test_it_agrees_with_what_the_application_answers(
     assert "+1415" not in output
 
 
+def test_functions_take_no_plain_signature(make_shop: MakeShop) -> None:
+    shop = make_shop(RETELL_WEBHOOK_SECRET=SECRET)
+    shop.blueprint.function("book")(lambda: "booked")
+    body = encode({"name": "book", "args": {}, "call": {"call_id": "c"}})
+    for header, status in ((plainly(body), 401), (sign(body, KEY), 200)):
+        answer = shop.client.post(body, "/functions/book", header=header)
+        assert answer.status_code == status
+        arguments = ["verify", "--header", header, "--body-file", "-"]
+        output = shop.run(*arguments, code=int(status == 401), input=body)
+        assert ("scheme_refused" in output) == (status == 401)
+        assert "refused with 400" not in output
+
+
 def test_options_go_by_the_prefix_of_the_blueprint(body_file: Keep) -> None:
     blueprint = RetellBlueprint("sales", config_prefix="SALES")
     app: Flask = make_app(blueprint, SALES_API_KEY=KEY, SALES_INBOX_URL="none")

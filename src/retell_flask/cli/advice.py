@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+
+import click
+from flask.cli import ScriptInfo
 
 from ..dispatch.inline import Direct, Inline
 from ..dispatch.threads import Threads
@@ -36,9 +40,17 @@ def not_connected(connected: dict[str, list[str]], *waiting: Waiting) -> list[tu
 
 
 def command(arguments: str, state: State) -> str:
-    """A command to run, with ``--blueprint`` where it is needed."""
+    """A command to run, with ``--app`` and ``--blueprint`` where they are needed."""
     chosen = f" --blueprint {shlex.quote(state.blueprint.name)}" if len(all_states()) > 1 else ""
-    return f"flask retell {arguments}{chosen}"
+    return f"flask {_app()}retell {arguments}{chosen}"
+
+
+def _app() -> str:
+    """The application as this command was given it, if it will have to be given again."""
+    context = click.get_current_context(silent=True)
+    info = None if context is None else context.find_object(ScriptInfo)
+    path = None if info is None else info.app_import_path
+    return "" if not path or os.environ.get("FLASK_APP") else f"--app {shlex.quote(path)} "
 
 
 def renaming(receiver: str, state: State) -> str:

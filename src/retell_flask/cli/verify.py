@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from datetime import datetime, timedelta, timezone
@@ -19,6 +20,9 @@ from .text import age, paragraph, say, say_json, until
 from .text import moment as show_moment
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_FUNCTION = "a custom function"
+_ANSWERED = {*INBOUND_TYPES, _FUNCTION}  # by Retell's own scheme alone
+_BARE = "(Bare arguments of a custom function are no event either, and have a URL of their own.)"
 _SCHEMES: dict[Scheme, str] = {"timestamped": "Retell's own scheme", "plain": "the plain scheme"}
 
 
@@ -125,13 +129,13 @@ def _judge(
     state: State, header: str, body: bytes, keys: tuple[bytes, ...], judged_at: datetime
 ) -> _Finding:
     settings, prefix = state.settings, state.blueprint.config_prefix
-    event_type, fault = _read_type(body)
+    kind, fault = _read_kind(body)
     found = explain(
         body,
         header,
         keys or settings.api_key,
         secrets=() if keys else settings.webhook_secret,
-        schemes=OWN_SCHEME if event_type in INBOUND_TYPES else settings.signature_schemes,
+        schemes=OWN_SCHEME if kind in _ANSWERED else settings.signature_schemes,
         tolerance_ms=settings.tolerance_ms,
         now_ms=(judged_at - _EPOCH) // timedelta(milliseconds=1),
     )
@@ -144,7 +148,7 @@ def _judge(
         because = f"It is longer than {prefix}_MAX_BODY allows."
     elif fault:
         refused_with = 400
-        because = f"{fault} (Requests for custom functions are no events, and have other URLs.)"
+        because = fault
     return _Finding(
         verifies=found.cause == "verified",
         cause=found.cause,
@@ -158,12 +162,18 @@ def _judge(
     )
 
 
-def _read_type(body: bytes) -> tuple[str | None, str]:
-    """The event's type, or why it is none."""
+def _read_kind(body: bytes) -> tuple[str, str]:
+    """The event's type, or that it is for a function, or why it is neither."""
     try:
         return parse_event(body, quiet=True).type, ""
     except PayloadError as error:
-        return None, str(error)
+        fault = str(error)
+    try:
+        sent = json.loads(body)
+    except (ValueError, RecursionError):
+        return "", fault
+    is_function = isinstance(sent, dict) and "event" not in sent and {"name", "args"} <= set(sent)
+    return (_FUNCTION, "") if is_function else ("", f"{fault} {_BARE}")
 
 
 def _name_key(state: State, made: Verified) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -120,7 +121,7 @@ def _find_change(
     if len(body) > _LONGEST_REWRITTEN:
         found = _because("wrong_key")
         return found._replace(message=f"{found.message} {_TOO_LONG}")
-    return _find_writer(digests, body, keys) or _because("wrong_key")
+    return _find_writer(digests, body, keys) or _because(_form_of(body) or "wrong_key")
 
 
 def _fits(claim: SignatureClaim, body: bytes, keys: Sequence[bytes]) -> bool:
@@ -177,6 +178,20 @@ def _find_writer(claim: SignatureClaim, body: bytes, keys: list[bytes]) -> Expla
     return None
 
 
+def _form_of(body: bytes) -> str | None:
+    """What shows that this is not the body that Retell signed, whatever the key."""
+    try:
+        text = body.decode()
+        payload = json.loads(text)
+    except (ValueError, RecursionError):
+        return "damaged"
+    keys = list(payload) if isinstance(payload, dict) else []
+    # Retell begins with the event, or with the name of the function.
+    is_moved = "event" in keys[1:] or (keys[:1] == ["args"] and "name" in keys)
+    is_sorted = is_moved and keys == sorted(keys)
+    return None if JsonText(text).is_compact() and not is_sorted else "rewritten"
+
+
 _REWRITTEN = (
     "The body was parsed and written again on the way, which changes its bytes: the signature is "
     "over the same JSON as {signed} writes it, "
@@ -197,6 +212,13 @@ _MESSAGES = {
     "wrong_key": "None of the keys makes this digest. Retell signs with the API key that has the "
     "webhook badge in the dashboard: is it this one? If it is, the body was changed in a way that "
     "cannot be guessed.",
+    "damaged": "None of the keys makes this digest, and the body is not JSON in UTF-8: it was cut "
+    "short, decoded or encoded on the way, or captured in another form. Capture the exact bytes, "
+    "before you look at the key.",
+    "rewritten": "None of the keys makes this digest, and the body has not the form in which "
+    "Retell sends JSON, without spaces and with its own order of keys: something parsed it and "
+    "wrote it again, as flask.json and pretty-printers do. Verify the raw bytes, "
+    "request.get_data(), before you look at the key.",
     "plain_scheme": "This is the plain scheme, without a timestamp, under a key of yours. Retell "
     "never sends it. If a tool of yours does, put the key into RETELL_WEBHOOK_SECRET.",
     "disguised": "This is the plain scheme, but the body ends in a digit, as no JSON object does. "

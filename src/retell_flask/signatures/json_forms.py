@@ -52,6 +52,10 @@ class JsonText:
         parts[1::2] = self._map_once(form.strings, self._strings)
         return "".join(parts).encode()
 
+    def is_compact(self) -> bool:
+        """Whether there is no white space around its tokens, as Retell has none."""
+        return all(map(_is_compact, set(self._between)))
+
     def language(self) -> Language | None:
         """Whose usual library writes this text exactly so; None where that cannot be told."""
         for habits in (_USUAL, _POSSIBLE):
@@ -170,9 +174,14 @@ def _is_indented(piece: str) -> bool:
 FORMS = (
     Form("JavaScript's JSON.stringify", _javascript_string, _javascript_numbers, _compact),
     Form("Python's json.dumps", _ascii_string, _python_numbers, _spaced),
-    Form("Python's json.dumps", _javascript_string, _python_numbers, _spaced),
-    Form("Python's json.dumps", _ascii_string, _python_numbers, _compact),
-    Form("Python's json.dumps", _javascript_string, _python_numbers, _compact),
+    Form("a json.dumps without ASCII escapes", _javascript_string, _python_numbers, _spaced),
+    Form("a json.dumps without spaces", _ascii_string, _python_numbers, _compact),
+    Form(
+        "a json.dumps without spaces and ASCII escapes",
+        _javascript_string,
+        _python_numbers,
+        _compact,
+    ),
     Form("PHP's json_encode", _php_string, _as_it_is, _compact),
     Form("PHP's json_encode", _unescaped_php_string, _as_it_is, _compact),
     Form("something else", _as_it_is, _as_it_is, _compact),

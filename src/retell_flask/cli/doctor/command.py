@@ -72,7 +72,8 @@ def doctor(state: State, *, offline: bool, public_url: str | None, as_json: bool
       flask retell doctor --offline --json | jq '.findings[] | select(.level == "problem")'
 
     A problem makes the exit code 1, and a note does not: that is what is worth knowing, or what
-    could not be found out. Nothing is delivered, and no receiver is run. It sees what a process
+    could not be found out. Nothing is delivered, and no receiver is run; one request (a PUT, which
+    is refused) goes through the application's own before_request functions. It sees what a process
     of the application sees, so run it where that runs, with its environment and as its user.
     """
     found = _examine(SetUp(state, offline, _without_path(public_url, state.url_prefix)))
@@ -143,6 +144,7 @@ def _printable(finding: Finding) -> Finding:
 
 def _lines(found: list[Finding]) -> Iterable[str]:
     for finding in found:
-        yield f"{finding.level:<9}{finding.subject:<12}{finding.text}"
+        head = f"{finding.level:<9}{finding.subject:<12}"
+        yield head + paragraph(finding.text, " " * len(head)).lstrip()
         if finding.advice:
-            yield paragraph(finding.advice, " " * 21)
+            yield paragraph(finding.advice, " " * len(head))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -54,14 +54,17 @@ def _check_memory(set_up: SetUp) -> Findings:
 
 def _check_directory(set_up: SetUp, path: Path) -> Findings:
     nearest = next(directory for directory in path.parents if directory.exists())
-    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
-        yield ok("inbox", f"Not made yet; the first event makes {describe_place(set_up.state)}.")
-    else:
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
         yield problem(
             "inbox",
-            f"{describe_place(set_up.state)} cannot be made: {nearest} may not be written.",
+            f"{describe_place(set_up.state)} cannot be made: {nearest} cannot be written "
+            f"({error.strerror}).",
             f"Let the application's user write there, or set {set_up.prefix}_INBOX_URL.",
         )
+    else:
+        yield ok("inbox", f"Not made yet; the first event makes {describe_place(set_up.state)}.")
 
 
 def _check_writing(set_up: SetUp, inbox: Inbox) -> Findings:
