@@ -198,14 +198,14 @@ class RetellTestClient:
         clock, died_before = self.clock, {each.id for each in self._dead()}
         end = None if until is None else clock.moment(until)
         clock.freeze()
-        with self._observer.noting() as runs:
+        with self._observer.noting() as notes:
             self._run_until(end)
         if end is not None and end > clock.now:
             clock.freeze(end)
         for delivery in self._dead() if check else ():
             if delivery.id not in died_before:
-                raise cause_of_death(delivery, runs)
-        return runs
+                raise cause_of_death(delivery, notes.runs)
+        return notes.runs
 
     def failing(
         self,
@@ -235,20 +235,16 @@ class RetellTestClient:
 
     def _deliver(self, payload: Mapping[str, Any], check: bool) -> Sent:
         body = encode(payload)
-        with (
-            self._observer.noting() as runs,
-            self._observer.noting_errors() as errors,
-            self.capture("inbound_answered") as answers,
-        ):
+        with self._observer.noting() as notes, self.capture("inbound_answered") as answers:
             response = self.post(body, path_of(payload))
         if check:
-            for error in [run.error for run in runs if run.error is not None] or errors:
+            for error in [run.error for run in notes.runs if run.error] or notes.errors:
                 raise error
             for answer in answers:
                 if why := answer.keywords["fallback"]:
                     raise AssertionError(f"The inbound handler did not answer ({why}).")
             check_answer(response)
-        return sent_as(body, response, runs)
+        return sent_as(body, response, notes.runs)
 
     def _run_until(self, end: datetime | None) -> None:
         deliverer = self._need(self._state.deliverer)

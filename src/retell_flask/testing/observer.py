@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..events import Event
@@ -42,13 +42,20 @@ class _Fault:
         raise self.error
 
 
+@dataclass(eq=False)
+class Notes:
+    """The runs of receivers, and what any function of the host's raised."""
+
+    runs: list[Run] = field(default_factory=list)
+    errors: list[BaseException] = field(default_factory=list)
+
+
 class Observer:
-    """A watcher of an ``Invoker``."""
+    """A watcher of an ``Invoker``. It overlooks captures."""
 
     def __init__(self) -> None:
         self._faults: list[_Fault] = []
-        self._notes: list[list[Run]] = []
-        self._errors: list[list[BaseException]] = []
+        self._notes: list[Notes] = []
 
     def before(self, identity: str, receiver: Receiver) -> None:
         """Raise what the receiver is to raise."""
@@ -60,32 +67,22 @@ class Observer:
         """Note the run."""
         if not outcome.receiver.startswith(LISTENERS):
             for notes in self._notes:
-                notes.append(Run(event, outcome.signal, outcome.receiver, outcome.error))
+                notes.runs.append(Run(event, outcome.signal, outcome.receiver, outcome.error))
 
     def raised(self, error: BaseException) -> None:
-        """Note what any function of the host's raised."""
-        for errors in self._errors:
-            errors.append(error)
+        """Note the error."""
+        for notes in self._notes:
+            notes.errors.append(error)
 
     @contextmanager
-    def noting_errors(self) -> Iterator[list[BaseException]]:
-        """What functions of the host's raise inside."""
-        errors: list[BaseException] = []
-        self._errors.append(errors)
-        try:
-            yield errors
-        finally:
-            self._errors = [each for each in self._errors if each is not errors]
-
-    @contextmanager
-    def noting(self) -> Iterator[list[Run]]:
-        """The runs that there are inside."""
-        notes: list[Run] = []
+    def noting(self) -> Iterator[Notes]:
+        """What there is inside."""
+        notes = Notes()
         self._notes.append(notes)
         try:
             yield notes
         finally:
-            self._notes = [each for each in self._notes if each is not notes]
+            self._notes.remove(notes)
 
     @contextmanager
     def failing(
