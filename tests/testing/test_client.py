@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, request
+from retell.lib.webhook_auth import symmetric
 
 from retell_flask import (
     ConfigurationError,
@@ -18,10 +19,10 @@ from retell_flask import (
     RetellBlueprint,
     Retry,
 )
-from retell_flask.testing import MadeToFail, RetellTestClient, sample, scenario_names, sign
+from retell_flask.testing import HEADER, MadeToFail, RetellTestClient, sample, scenario_names, sign
 from retell_flask.testing.payloads import function_request
 from retell_flask.testing.rehearsal import read_scenario
-from support import make_app
+from support import KEY, make_app
 
 
 class Handlers:
@@ -364,3 +365,16 @@ def test_results_of_functions_are_kept_by_the_frozen_clock(
     for span, result in (("0s", 1), ("23h", 1), ("2h", 2)):
         client.clock.move(span)
         assert client.post(request, "/functions/book").json == result
+
+
+def test_the_sdk_accepts_what_the_client_signs(client: RetellTestClient, app: Flask) -> None:
+    accepted = []
+
+    def verify() -> None:
+        body, header = request.get_data(as_text=True), request.headers[HEADER]
+        accepted.append(symmetric.verify(body, KEY, header))
+
+    app.before_request(verify)
+    client.send_call("completed")
+    client.send("call_ended_non_latin", call_id="another")
+    assert accepted == [True] * 5
