@@ -384,3 +384,24 @@ def test_a_webhook_url_is_compared_with_an_address_or_by_its_path(shop: Shop) ->
     assert SetUp(shop.state).is_webhook(f"https://other.example{PATH}")
     assert not SetUp(shop.state).is_webhook(f"https://other.example/{{{{tenant}}}}{PATH}")
     assert "such as https://shop.example" in shop.run("doctor", "--public-url", "shop", code=2)
+
+
+def test_a_file_without_tables_is_told_and_left_alone(
+    make_shop: Callable[..., Shop], tmp_path: Path
+) -> None:
+    path = tmp_path / "empty.sqlite3"
+    path.touch()
+    found = findings(make_shop(RETELL_INBOX_URL=f"sqlite:///{path}"), "--offline")
+    assert ("problem", "inbox") in {each[:2] for each in found}
+    assert path.stat().st_size == 0
+
+
+def test_nothing_that_an_agent_is_called_shows_a_key_or_moves_a_terminal(
+    make_case: Callable[..., Case],
+) -> None:
+    case = make_case()
+    case.agent({"agent_name": f"\x1b]0;x\x07{KEY}", "webhook_url": f"https://x.example/{KEY}"})
+    output = case.shop.run("doctor", code=1)
+    assert KEY not in output
+    assert "\x1b" not in output
+    assert "<key>" in output

@@ -152,11 +152,12 @@ def test_a_scenario_of_ones_own_is_a_file(rehearse: Rehearse, shop: Shop, tmp_pa
         ('{"about": "x", "steps": []}', "there is at least one"),
         ('{"about": "x", "steps": [{"at": 5, "send": "call_ended"}, {"send": "call_started"}]}',
          "in the order of sending"),
+        ('{"steps": [{"at": 1e12, "send": "call_ended"}]}', "from 0 to those of a day"),
         ('{"about": "x", "steps": [{"sent": "call_ended"}]}', "unknown field `sent`"),
         ('{"about": "x", "steps": [{"at": 1}]}', "either 'send' or 'function'"),
         ('{"about": "x", "steps": [{"send": "call_end"}]}', "step 1: There is no sample"),
         ('{"about": "x", "steps": [{"send": "call_ended", "changes": {"end": 1}}]}', "no field"),
-        ('{"about": "x", "steps": [{"send": "call_ended", "twins": 0}]}', "'twins' is at least 1"),
+        ('{"about": "x", "steps": [{"send": "call_ended", "twins": 0}]}', "'twins' is from 1"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_scenario_says_why(
@@ -174,6 +175,7 @@ def test_a_file_that_is_no_scenario_says_why(
         (["missing.json"], "No such file"),
         (["completed", "--set", "duration=5"], "has no field 'duration'"),
         (["completed", "--pace", "-1"], "--pace"),
+        (["completed", "--pace", "nan"], "--pace is a number from 0 to 100"),
         (["completed", "--url", "127.0.0.1"], "is no URL"),
     ],
 )

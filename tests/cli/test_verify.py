@@ -152,6 +152,7 @@ def plainly(body: bytes) -> str:
         (b'{"event":"call_ended"}', signed_by(KEY), {}, 400, "call_ended needs a 'call' object"),
         (b"\xff", signed_by(KEY), {}, 400, "The body is not JSON."),
         (EVENT, signed_by(KEY), {"RETELL_MAX_BODY": 10}, 413, "RETELL_MAX_BODY"),
+        (EVENT, signed_by("another"), {"RETELL_MAX_BODY": 10}, 413, "(wrong_key)"),
     ],
 )
 def test_it_agrees_with_what_the_application_answers(
@@ -166,8 +167,9 @@ def test_it_agrees_with_what_the_application_answers(
     answer = shop.client.post(body, header=header)
     assert answer.status_code == status
     arguments = ["verify", "--header", header, "--body-file", "-"]
-    output = shop.run(*arguments, code=int(status == 401), input=body)
-    assert output.startswith("It does not verify" if status == 401 else "It verifies.")
+    fails = status == 401 or words == "(wrong_key)"
+    output = shop.run(*arguments, code=int(fails), input=body)
+    assert output.startswith("It does not verify" if fails else "It verifies.")
     assert (f"refused with {status}" in output) == (status != 200)
     assert words in output
     assert "+1415" not in output

@@ -234,6 +234,20 @@ def test_drain_goes_as_far_as_it_is_told(client: RetellTestClient, handlers: Han
     assert [run.error for run in client.drain("2m")] == [None]
 
 
+def test_clients_within_each_other_leave_the_others_clock_alone(
+    client: RetellTestClient, app: Flask
+) -> None:
+    inner = RetellTestClient(app)
+    later = client.clock.move("100d")
+    inner.close()
+    assert inner.clock.now == client.clock.now == later
+    with RetellTestClient(app) as another:
+        another.clock.move("1d")
+    assert client.clock.now == later
+    client.send("call_ended")
+    assert client.inbox.entries()[-1].received_at == later
+
+
 def test_drain_keeps_a_call_in_order(client: RetellTestClient, handlers: Handlers) -> None:
     client.clock.freeze()
     with client.failing("note", times=1):
@@ -372,7 +386,7 @@ def test_the_sdk_accepts_what_the_client_signs(client: RetellTestClient, app: Fl
 
     def verify() -> None:
         body, header = request.get_data(as_text=True), request.headers[HEADER]
-        accepted.append(symmetric.verify(body, KEY, header))
+        accepted.append(symmetric["verify"](body, KEY, header))
 
     app.before_request(verify)
     client.send_call("completed")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -59,6 +60,7 @@ def test_none_leaves_a_field_out() -> None:
         ("transcript_object.99.content", "x", "there is no '99' in it"),
         ("latency.e2e.p50", float("nan"), "Retell would not send this"),
         ("call_id", None, "missing required field `call_id`"),
+        ("metadata.deep", functools.reduce(lambda inner, _: [inner], range(9000), 0), "deeply"),
     ],
 )
 def test_what_retell_would_not_send_is_refused(path: str, value: Any, text: str) -> None:

@@ -291,3 +291,17 @@ def test_a_summary_of_one_or_none_has_no_rate() -> None:
     assert (summary_of().rate, summary_of().latency) == (None, {})
     one = summary_of(Reply(200, b"", 0.002))
     assert (one.rate, set(one.latency.values())) == (None, {2.0})
+
+
+def test_an_answer_that_trickles_in_is_given_up_and_a_long_one_cut(serve: Serve) -> None:
+    def trickle(request: Request) -> Response:
+        return Response(
+            (time.sleep(0.02) or b"x" * 16 for _ in range(500)), direct_passthrough=True
+        )
+
+    began = time.monotonic()
+    reply = Sender(serve(trickle), SIGNER, timeout=0.3).post(BODY)
+    assert reply.error == "no answer in time"
+    assert time.monotonic() - began < 5
+    long = serve(lambda request: Response(b"x" * 3_000_000))
+    assert len(Sender(long, SIGNER).post(BODY).body) < 200_000

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 from flask import current_app
@@ -21,9 +21,11 @@ from ..inbox.sqlite import FileDatabase, MemoryDatabase
 from ..inbox.store import Inbox, utc_now
 from ..state import State
 from .place import describe_place
-from .text import plain
+from .text import plain, size
 
 _KEY_HINT = ". Of several API keys, the first is the one that Retell's API is called with."
+
+_LONGEST_BODY = 100_000_000
 
 Run = Callable[..., None]
 
@@ -165,6 +167,14 @@ def _read_iso(text: str) -> datetime:
     return time.astimezone(timezone.utc)
 
 
+def read_body(file: BinaryIO) -> bytes:
+    """What a file holds, byte for byte. Raises ``UsageError`` for what is no body of a webhook."""
+    body = file.read(_LONGEST_BODY + 1)
+    if len(body) > _LONGEST_BODY:
+        raise click.UsageError(f"{plain(file.name)} has more than {size(_LONGEST_BODY)}.")
+    return body
+
+
 as_json: Callable[[Run], Run] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON instead."
 )
@@ -192,7 +202,7 @@ def check_times(since: datetime | None, until: datetime | None) -> None:
 @contextmanager
 def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
     """A bar that is moved by what it yields, where somebody watches."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda _: None
         return
     with click.progressbar(length=length, label=label, file=sys.stderr) as bar:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _LONGEST_NAME = 32
 _PATIENCE_SECONDS = 30.0
 _POLL_SECONDS = 0.1
+_SLOWEST = 100
 _PACES = {1: "its real pace", 0.1: "a tenth of its length", 0: "once, without pauses"}
 
 
@@ -87,6 +88,8 @@ def rehearse(
         return
     if scenario is None:
         raise click.UsageError("Which scenario? flask retell rehearse --list has their names.")
+    if not pace <= _SLOWEST:  # nor is it a NaN
+        raise click.UsageError(f"--pace is a number from 0 to {_SLOWEST}.")
     view = _find_view(state) if check else None
     try:
         played = read_scenario(scenario)
@@ -97,7 +100,7 @@ def rehearse(
         raise click.UsageError(plain(str(error), 2000)) from None
     where = target(url, state.url_prefix)
     sender = Sender(where, signer(find_key(state, key)))
-    say(paragraph(f"{scenario}: {played.about}"))
+    say(paragraph(plain(f"{scenario}: {played.about}", 2000)))
     say(f"{rehearsal.session_id}, at {_PACES.get(pace, f'{pace:g} times the length')}")
     say(f"To {plain(where)}", "")
     answered = [*_play(rehearsal, sender, pace, Asked(where, state.blueprint.config_prefix))]

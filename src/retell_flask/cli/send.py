@@ -19,7 +19,7 @@ from ..signatures import SCHEMES, Scheme
 from ..state import State
 from ..values import Place
 from .advice import command
-from .common import for_blueprint, progress
+from .common import for_blueprint, progress, read_body
 from .replies import Asked, is_stored, say_hints, say_summary, show
 from .target import at_url, changing, find_key, setting, target, with_key
 from .text import counted, plain, say
@@ -189,7 +189,7 @@ def _make(event: str, changes: Mapping[str, Any]) -> _Message:
 def _read(file: BinaryIO) -> _Message:
     from ..testing.payloads import path_of
 
-    body = file.read()
+    body = read_body(file)
     return _Message(lambda: body, path_of(_payload(body)))
 
 

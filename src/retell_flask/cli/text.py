@@ -64,7 +64,8 @@ def paragraph(text: str, indent: str = "") -> str:
 
 def terminal_width() -> int | None:
     """None where a file or a pipe takes the output, as wide as it is."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return shutil.get_terminal_size().columns if is_terminal else None
 
 
 def table(

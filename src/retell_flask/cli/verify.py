@@ -10,12 +10,12 @@ from typing import BinaryIO, NamedTuple
 
 import click
 
-from ..errors import PayloadError
+from ..errors import PayloadError, SignatureError
 from ..events import INBOUND_TYPES, parse_event
 from ..inbox.store import utc_now
-from ..signatures import HEADER, OWN_SCHEME, Scheme, Verified, explain
+from ..signatures import HEADER, OWN_SCHEME, Scheme, Verified, explain, read_header
 from ..state import State
-from .common import as_json, for_blueprint, moment
+from .common import as_json, for_blueprint, moment, read_body
 from .text import age, paragraph, say, say_json, until
 from .text import moment as show_moment
 
@@ -93,7 +93,7 @@ def verify(
         raise click.BadParameter("It is empty.", param_hint="--key")
     judged_at = at or utc_now()
     finding = _judge(
-        state, _value(header), body_file.read(), tuple(map(os.fsencode, keys)), judged_at
+        state, _value(header), read_body(body_file), tuple(map(os.fsencode, keys)), judged_at
     )
     if as_json:
         say_json(finding._asdict())
@@ -130,25 +130,28 @@ def _judge(
 ) -> _Finding:
     settings, prefix = state.settings, state.blueprint.config_prefix
     kind, fault = _read_kind(body)
+    schemes = OWN_SCHEME if kind in _ANSWERED else settings.signature_schemes
+    tolerance_ms, now_ms = settings.tolerance_ms, (judged_at - _EPOCH) // timedelta(milliseconds=1)
     found = explain(
         body,
         header,
         keys or settings.api_key,
         secrets=() if keys else settings.webhook_secret,
-        schemes=OWN_SCHEME if kind in _ANSWERED else settings.signature_schemes,
-        tolerance_ms=settings.tolerance_ms,
-        now_ms=(judged_at - _EPOCH) // timedelta(milliseconds=1),
+        schemes=schemes,
+        tolerance_ms=tolerance_ms,
+        now_ms=now_ms,
     )
     made = found.verified
+    # In the order in which the application looks: header, length, digest, content.
     refused_with, because = None, None
-    if found.cause != "verified":
+    if not _is_hopeful(header, schemes, tolerance_ms, now_ms):
         refused_with = 401
     elif len(body) > settings.max_body:
-        refused_with = 413
-        because = f"It is longer than {prefix}_MAX_BODY allows."
+        refused_with, because = 413, f"It is longer than {prefix}_MAX_BODY allows."
+    elif found.cause != "verified":
+        refused_with = 401
     elif fault:
-        refused_with = 400
-        because = fault
+        refused_with, because = 400, fault
     return _Finding(
         verifies=found.cause == "verified",
         cause=found.cause,
@@ -160,6 +163,14 @@ def _judge(
         refused_with=refused_with,
         refused_because=because,
     )
+
+
+def _is_hopeful(header: str, schemes: tuple[Scheme, ...], tolerance_ms: int, now_ms: int) -> bool:
+    try:
+        read_header(header, schemes=schemes, tolerance_ms=tolerance_ms, now_ms=now_ms)
+    except SignatureError:
+        return False
+    return True
 
 
 def _read_kind(body: bytes) -> tuple[str, str]:

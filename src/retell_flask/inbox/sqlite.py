@@ -104,6 +104,17 @@ class FileDatabase(Database):
         self._line = Line(self._commit)
         self._file_lock = FileLock(Path(f"{self.path}.lock"))
 
+    def has_tables(self) -> bool:
+        """Look, where any other use would make them. Raises ``InboxError``."""
+        try:
+            with contextlib.closing(
+                self._module.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+            ) as connection:
+                names = connection.execute("SELECT name FROM sqlite_master").fetchall()
+        except self._module.Error as error:
+            raise InboxError(describe(error)) from None
+        return (schema.schema_version.name,) in names
+
     def erase_traces(self) -> bool:
         """Deleted content is overwritten in the file; here the log goes, which has it too."""
         if not self.is_wal:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from ..events import Event
 from ..inbox import maintenance
@@ -75,11 +75,19 @@ class InboxView:
     def next_due(self, after: datetime) -> datetime | None:
         """When something that is not done may go on, of what cannot now."""
         wait = self._inbox.settings.order_wait
-        moments = [
-            moment
-            for status in (EntryStatus.PENDING, EntryStatus.RUNNING)
-            for entry in maintenance.search(self._inbox, Query(status=status))
-            for moment in (entry.next_attempt_at, entry.received_at + wait, entry.lease_expires_at)
-            if moment is not None
-        ]
-        return min((moment for moment in moments if moment > after), default=None)
+        is_open = is_(entries.c.status, EntryStatus.PENDING, EntryStatus.RUNNING)
+        mine = (entries.c.blueprint == self._inbox.blueprint, is_open)
+
+        def find(connection: Connection) -> list[datetime]:
+            found = []
+            for moment, later in (
+                (entries.c.next_attempt_at, timedelta(0)),
+                (entries.c.lease_expires_at, timedelta(0)),
+                (entries.c.received_at, wait),
+            ):
+                first = select(func.min(moment)).where(*mine, moment > after - later)
+                if (at := connection.execute(first).scalar()) is not None:
+                    found.append(at + later)
+            return found
+
+        return min(self._inbox.database.read(find), default=None)

@@ -89,12 +89,15 @@ def sample(name: str, /, **changes: Any) -> dict[str, Any]:
 def change(payload: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a payload with changes, as ``sample`` takes them. Raises ``ValueError``."""
     changed: dict[str, Any] = copy.deepcopy(dict(payload))
-    for path, value in changes.items():
-        parts = _parts(payload, path)
-        if not _ENVELOPES.isdisjoint(payload):
-            _check_known(parts)
-        _put(changed, parts, value)
-    _check_types(encode(changed))
+    try:
+        for path, value in changes.items():
+            parts = _parts(payload, path)
+            if not _ENVELOPES.isdisjoint(payload):
+                _check_known(parts)
+            _put(changed, parts, value)
+        _check_types(encode(changed))
+    except RecursionError:
+        raise ValueError("Retell would not send this: it is nested too deeply.") from None
     return changed
 
 
@@ -150,10 +153,11 @@ def session_id_of(payload: Mapping[str, Any]) -> str | None:
 
 def path_of(payload: Mapping[str, Any]) -> str:
     """Where a payload belongs, below the prefix. Calls of a custom function have no ``event``."""
-    if payload.get("event") in INBOUND_TYPES:
+    event, name = payload.get("event"), payload.get("name")
+    if isinstance(event, str) and event in INBOUND_TYPES:
         return "/inbound"
-    if "event" not in payload and isinstance(name := payload.get("name"), str):
-        return f"/functions/{quote(name, safe='')}"
+    if "event" not in payload and isinstance(name, str):
+        return f"/functions/{quote(name, safe='', errors='replace')}"
     return ""
 
 

@@ -41,6 +41,8 @@ from .payloads import (
 )
 
 _SUFFIX = ".json"
+_MOST_TWINS = 64
+_LONGEST_SECONDS = 86_400
 _DONE = "done|superseded"
 _STATUSES = frozenset(status.value for status in EntryStatus)
 
@@ -58,8 +60,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def __post_init__(self) -> None:
         if (self.send is None) == (self.function is None):
             raise ValueError("a step has either 'send' or 'function'")
-        if self.twins < 1 or self.at < 0:
-            raise ValueError("'twins' is at least 1, and 'at' is not below 0")
+        if not 1 <= self.twins <= _MOST_TWINS:
+            raise ValueError(f"'twins' is from 1 to {_MOST_TWINS}")
+        if not 0 <= self.at <= _LONGEST_SECONDS:
+            raise ValueError("'at' is in seconds, from 0 to those of a day")
 
     @property
     def is_inbound(self) -> bool:

@@ -16,6 +16,7 @@ import urllib3
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
+    LocationParseError,
     NameResolutionError,
     NewConnectionError,
     ProtocolError,
@@ -31,6 +32,8 @@ RETELL_WAITS_SECONDS = 10.0
 """How long Retell waits for an answer."""
 
 _MOST_THREADS = 256
+_LONGEST_ANSWER = 100_000
+_PIECE = 16  # bytes: between two of them the time is looked at
 _THREADS_WITHOUT_RATE = 4
 # A connection for each: so the requests are spread over the server's processes as those of many
 # senders are, and no server closes one under the request that it is used for.
@@ -41,6 +44,7 @@ _HEADERS = {
 }
 _FAILURES: tuple[tuple[type[Exception], str], ...] = (
     (NameResolutionError, "host not found"),
+    (LocationParseError, "host not found"),
     (NewConnectionError, "no connection"),
     (ConnectTimeoutError, "no connection in time"),
     (ReadTimeoutError, "no answer in time"),
@@ -102,6 +106,7 @@ class Sender:
         self._path = parts.path or ""
         self._query = f"?{parts.query}" if parts.query else ""
         self._sign = sign
+        self._seconds = timeout
         self._timeout = urllib3.Timeout(total=timeout)
         self._connections = urllib3.connection_from_url(url, maxsize=_MOST_THREADS)
 
@@ -118,11 +123,28 @@ class Sender:
                 headers={**_HEADERS, **({HEADER: signature} if signature else {})},
                 retries=False,
                 timeout=self._timeout,
+                preload_content=False,
+                decode_content=False,
             )
+            try:
+                content = self._read(answer, began)
+            finally:
+                answer.close()
         # OverflowError is http.client's, for lengths beyond reason.
         except (HTTPError, OSError, ValueError, OverflowError) as error:
             return Reply(None, b"", time.perf_counter() - began, _in_words(error))
-        return Reply(answer.status, answer.data, time.perf_counter() - began)
+        return Reply(answer.status, content, time.perf_counter() - began)
+
+    def _read(self, answer: urllib3.BaseHTTPResponse, began: float) -> bytes:
+        """No more than anybody shows, and no longer than Retell waits for all of it."""
+        content = b""
+        for part in answer.stream(_PIECE):
+            content += part
+            if time.perf_counter() - began > self._seconds:
+                raise ReadTimeoutError(self._connections, "", "")
+            if len(content) > _LONGEST_ANSWER:
+                break
+        return content
 
 
 def _in_words(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import click
@@ -13,6 +13,7 @@ import click
 from ... import values
 from ...errors import ApiError, ConfigurationError, InboxError
 from ...state import State
+from ...values import Key
 from ..common import as_json, for_blueprint
 from ..text import counted, paragraph, plain, say, say_json
 from .agents import check_agents
@@ -26,6 +27,7 @@ from .storage import check_database_clock, check_durability, check_inbox
 
 _PATIENCE_SECONDS = 10.0
 _LONGEST_TEXT = 1000
+_SHORTEST_SECRET = 8  # what is shorter, of somebody who tries things out, is a part of words
 _TELLING = (InboxError, ApiError, ConfigurationError)
 
 # In the order in which they are printed: a subject, and what looks at it.
@@ -119,9 +121,10 @@ def _run(subject: str, check: Check, set_up: SetUp) -> list[Finding]:
     thread = threading.Thread(target=look, name=f"retell-doctor-{subject}", daemon=True)
     thread.start()
     thread.join(_PATIENCE_SECONDS)
-    if thread.is_alive():
-        return [*found, _unknown(subject, f"it takes more than {_PATIENCE_SECONDS:g} s.")]
-    return [_printable(finding) for finding in found]
+    late = _unknown(subject, f"it takes more than {_PATIENCE_SECONDS:g} s.")
+    findings = [*found, *([late] if thread.is_alive() else [])]
+    settings = set_up.state.settings
+    return [_printable(each, settings.api_key + settings.webhook_secret) for each in findings]
 
 
 def _reason(error: BaseException) -> str:
@@ -133,13 +136,13 @@ def _unknown(subject: str, why: str) -> Finding:
     return note(subject, f"Not found out: {why}", "Run it again once that is mended.")
 
 
-def _printable(finding: Finding) -> Finding:
-    return Finding(
-        finding.level,
-        finding.subject,
-        plain(finding.text, _LONGEST_TEXT),
-        plain(finding.advice, _LONGEST_TEXT),
-    )
+def _printable(finding: Finding, keys: Iterable[Key]) -> Finding:
+    """Without escape sequences, and without a key, whoever has put it there."""
+    text, advice = finding.text, finding.advice
+    for key in (each for each in keys if len(each) >= _SHORTEST_SECRET):
+        shown = key.decode("utf-8", "replace")
+        text, advice = text.replace(shown, repr(key)), advice.replace(shown, repr(key))
+    return replace(finding, text=plain(text, _LONGEST_TEXT), advice=plain(advice, _LONGEST_TEXT))
 
 
 def _lines(found: list[Finding]) -> Iterable[str]:

@@ -14,7 +14,7 @@ import requests
 
 from ...client import RetellClient
 from ...errors import ApiError, InboxError, Unreachable
-from ...inbox.sqlite import MemoryDatabase
+from ...inbox.sqlite import FileDatabase, MemoryDatabase
 from ...inbox.store import Inbox, utc_now
 from ...settings import DEFAULT_API_URL
 from ...state import State
@@ -24,6 +24,9 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 _PATIENCE_SECONDS = 5.0
+_NO_TABLES = (
+    "The file has no tables. The next event makes them; was it emptied, or put there by mistake?"
+)
 _VARIABLE = re.compile(r"<[^>]+>")
 _PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
 
@@ -118,8 +121,11 @@ class SetUp:
     def _check_inbox(self) -> str:
         inbox = self.state.inbox
         try:
-            if inbox is not None and is_made(inbox):
-                inbox.check()
+            if inbox is None or not is_made(inbox):
+                return ""
+            if isinstance(inbox.database, FileDatabase) and not inbox.database.has_tables():
+                return _NO_TABLES
+            inbox.check()
         except InboxError as error:
             return str(error)
         return ""
