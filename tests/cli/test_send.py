@@ -245,6 +245,15 @@ def test_many_of_which_some_fail_are_a_failure(
     assert output.count("A receiver failed, in the request") == 1
 
 
+@pytest.fixture
+def at_a_terminal() -> Iterator[None]:
+    """Ctrl-C interrupts, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("at_a_terminal")
 def test_ctrl_c_leaves_the_summary_of_what_was_sent(
     shop: Shop, send: Send, retell: RetellBlueprint
 ) -> None:
@@ -264,6 +273,7 @@ def test_ctrl_c_leaves_the_summary_of_what_was_sent(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("at_a_terminal")
 def test_a_second_ctrl_c_does_not_wait_for_answers(
     shop: Shop, send: Send, retell: RetellBlueprint
 ) -> None:
