@@ -416,6 +416,18 @@ def test_explain_never_raises(body: bytes, header: Any) -> None:
 json_like = st.text(st.sampled_from('{}[]:,"\\ud8é/ \n\t0123456789.eE+-'))
 
 
+@pytest.mark.parametrize(
+    ("cause", "header"),
+    [
+        ("plain_wrong_key", HEADER.partition("d=")[2]),
+        ("timestamp_changed", HEADER.replace(str(NOW), str(NOW // 1000))),
+        ("wrong_key", HEADER.replace(str(NOW), str(NOW + 1))),
+    ],
+)
+def test_a_header_that_retell_did_not_send_is_told_before_the_key(cause: str, header: str) -> None:
+    assert explain(SIGNED, header, KEY, now_ms=NOW).cause == cause
+
+
 _WITHOUT_A_FIT = {"wrong_key", "empty_body", "damaged", "rewritten"}
 
 

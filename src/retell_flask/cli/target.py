@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,8 +20,8 @@ from .text import plain
 
 at_url: Callable[[Run], Run] = click.option(
     "--url",
-    default="http://127.0.0.1:5000",
-    show_default=True,
+    default=lambda: f"http://127.0.0.1:{os.environ.get('FLASK_RUN_PORT') or 5000}",
+    show_default="http://127.0.0.1:5000, or FLASK_RUN_PORT",
     metavar="URL",
     help="Without a path it leads to the blueprint's prefix; with one it is taken as it is.",
 )

@@ -121,7 +121,15 @@ def _find_change(
     if len(body) > _LONGEST_REWRITTEN:
         found = _because("wrong_key")
         return found._replace(message=f"{found.message} {_TOO_LONG}")
-    return _find_writer(digests, body, keys) or _because(_form_of(body) or "wrong_key")
+    rewritten = _find_writer(digests, body, keys)
+    return rewritten or _because(_form_of(body) or _form_of_header(claim) or "wrong_key")
+
+
+def _form_of_header(claim: SignatureClaim) -> str | None:
+    """What shows that this is not the header that Retell sent."""
+    if claim.scheme == "plain":
+        return "plain_wrong_key"
+    return "timestamp_changed" if len(claim.timestamp) <= _LONGEST_SECONDS else None
 
 
 def _fits(claim: SignatureClaim, body: bytes, keys: Sequence[bytes]) -> bool:
@@ -219,6 +227,10 @@ _MESSAGES = {
     "Retell sends JSON, without spaces and with its own order of keys: something parsed it and "
     "wrote it again, as flask.json and pretty-printers do. Verify the raw bytes, "
     "request.get_data(), before you look at the key.",
+    "plain_wrong_key": "The header is 64 hex digits alone: the plain scheme, which Retell never "
+    "sends, and none of the keys makes it. Retell's begins with v=: was that cut off on the way?",
+    "timestamp_changed": "None of the keys makes this digest with this timestamp, which is part "
+    "of what is signed. It has too few digits for milliseconds: was it changed on the way?",
     "plain_scheme": "This is the plain scheme, without a timestamp, under a key of yours. Retell "
     "never sends it. If a tool of yours does, put the key into RETELL_WEBHOOK_SECRET.",
     "disguised": "This is the plain scheme, but the body ends in a digit, as no JSON object does. "
@@ -248,6 +260,6 @@ _MESSAGES = {
     "reserialised_by_javascript": _REWRITTEN + "and this body is what JavaScript's JSON.stringify "
     "writes. Pass on and verify the raw bytes (in Express: express.raw), and not JSON.stringify "
     "of what was parsed.",
-    "reserialised": _REWRITTEN + "and this body is in another form. Verify the raw bytes (in PHP: "
-    "php://input), before any JSON parser.",
+    "reserialised": _REWRITTEN + "and this body is in another form. Verify the raw bytes "
+    "(request.get_data(), or php://input in PHP), before any JSON parser.",
 }

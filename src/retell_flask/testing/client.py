@@ -15,6 +15,7 @@ from werkzeug.test import TestResponse
 from ..blueprint import RetellBlueprint
 from ..errors import ConfigurationError
 from ..identity import Receiver
+from ..inbound import KINDS as INBOUND_KINDS
 from ..inbox.entry import Delivery
 from ..inbox.sqlite import MemoryDatabase
 from ..signatures import HEADER, Scheme
@@ -168,7 +169,9 @@ class RetellTestClient:
         With ``check``, what the handler raised is raised, and ``AssertionError`` if the default
         went out for another reason.
         """
-        event = {"call": "call_inbound", "message": "chat_inbound"}[kind]
+        if kind not in INBOUND_KINDS:
+            raise ValueError(f"ask_inbound takes 'call' or 'message', and not {kind!r}.")
+        event = INBOUND_KINDS[kind].event_type
         sent = self._deliver(self._payload(event, changes), check)
         answered: dict[str, Any] = sent.response.get_json()[event]
         return answered

@@ -24,9 +24,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 _PATIENCE_SECONDS = 5.0
-_NO_TABLES = (
-    "The file has no tables. The next event makes them; was it emptied, or put there by mistake?"
-)
+_NO_TABLES = "It has no tables yet."
 _VARIABLE = re.compile(r"<[^>]+>")
 _PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
 
@@ -91,6 +89,12 @@ class SetUp:
         return None if self.inbox_fault else inbox
 
     @property
+    def has_tables(self) -> bool:
+        """False for a SQLite file in which the next event makes them. Raises ``InboxError``."""
+        database = self.state.inbox.database if self.state.inbox else None
+        return not isinstance(database, FileDatabase) or database.has_tables()
+
+    @property
     def contact(self) -> Contact | None:
         """None where the API is left out."""
         if self.is_api_left_out:
@@ -123,7 +127,7 @@ class SetUp:
         try:
             if inbox is None or not is_made(inbox):
                 return ""
-            if isinstance(inbox.database, FileDatabase) and not inbox.database.has_tables():
+            if not self.has_tables:
                 return _NO_TABLES
             inbox.check()
         except InboxError as error:
