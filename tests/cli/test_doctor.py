@@ -390,10 +390,12 @@ def test_a_file_without_tables_is_told_and_left_alone(
     make_shop: Callable[..., Shop], tmp_path: Path
 ) -> None:
     path = tmp_path / "empty.sqlite3"
-    path.touch()
-    found = findings(make_shop(RETELL_INBOX_URL=f"sqlite:///{path}"), "--offline")
-    assert [each[:2] for each in found if each[1] == "inbox"] == [("note", "inbox")]
-    assert path.stat().st_size == 0
+    shop = make_shop(RETELL_INBOX_URL=f"sqlite:///{path}")
+    for content, level in ((b"", "note"), (b"no database at all" * 100, "problem")):
+        path.write_bytes(content)
+        found = findings(shop, "--offline")
+        assert [each[:2] for each in found if each[1] == "inbox"] == [(level, "inbox")]
+        assert path.read_bytes() == content
 
 
 def test_nothing_that_an_agent_is_called_shows_a_key_or_moves_a_terminal(

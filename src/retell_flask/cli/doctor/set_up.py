@@ -24,7 +24,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 _PATIENCE_SECONDS = 5.0
-_NO_TABLES = "It has no tables yet."
+NO_TABLES = "It has no tables yet."  # a SQLite file in which the next event makes them
 _VARIABLE = re.compile(r"<[^>]+>")
 _PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
 
@@ -89,12 +89,6 @@ class SetUp:
         return None if self.inbox_fault else inbox
 
     @property
-    def has_tables(self) -> bool:
-        """False for a SQLite file in which the next event makes them. Raises ``InboxError``."""
-        database = self.state.inbox.database if self.state.inbox else None
-        return not isinstance(database, FileDatabase) or database.has_tables()
-
-    @property
     def contact(self) -> Contact | None:
         """None where the API is left out."""
         if self.is_api_left_out:
@@ -127,8 +121,8 @@ class SetUp:
         try:
             if inbox is None or not is_made(inbox):
                 return ""
-            if not self.has_tables:
-                return _NO_TABLES
+            if isinstance(inbox.database, FileDatabase) and not inbox.database.has_tables():
+                return NO_TABLES
             inbox.check()
         except InboxError as error:
             return str(error)

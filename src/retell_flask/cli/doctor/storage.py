@@ -17,7 +17,7 @@ from ..place import describe_place
 from ..text import age
 from .api import SET_CLOCKS
 from .finding import Findings, note, ok, problem
-from .set_up import SetUp
+from .set_up import NO_TABLES, SetUp
 
 _NEWER_SQLITE = "pip install 'retell-flask[sqlite]'"
 _SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
@@ -68,15 +68,15 @@ def _check_directory(set_up: SetUp, path: Path) -> Findings:
 
 
 def _check_writing(set_up: SetUp, inbox: Inbox) -> Findings:
-    place = describe_place(set_up.state)
-    if not set_up.has_tables:
+    place, fault = describe_place(set_up.state), set_up.inbox_fault
+    if fault == NO_TABLES:
         yield note(
             "inbox",
             f"In {place}, which has no tables: the next event makes them.",
             "If events came already, they were in another file, or this one was emptied.",
         )
         return
-    fault = set_up.inbox_fault or _try_writing(inbox)
+    fault = fault or _try_writing(inbox)
     if not fault:
         yield ok("inbox", f"In {place}, which can be written.")
         return
