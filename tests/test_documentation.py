@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from flask import Flask
 
 import retell_flask
 from retell_flask import cli as commands
 from retell_flask import testing
+from retell_flask.dispatch.celery import SWEEP
 from retell_flask.filters import KINDS
 from retell_flask.settings import OPTIONS
 from retell_flask.signals import SIGNALS
@@ -29,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 TWO_WAY = (ROOT / "docs/two-way.md").read_text("utf-8")
 TESTING_PAGE = (ROOT / "docs/testing.md").read_text("utf-8")
-PROGRAM, HANDLERS, TURNS, LOGGING, HOOK, TWO_BLUEPRINTS, CAPTURE, TEST = re.findall(
+PROGRAM, HANDLERS, TURNS, LOGGING, CELERY, HOOK, TWO_BLUEPRINTS, CAPTURE, TEST = re.findall(
     r"```python\n(.*?)```", README, re.DOTALL
 )
 SET_UP, CALLING, WEB_CALL, INBOUND, ANSWERED, FUNCTION, CATCH_UP, TESTING = re.findall(
@@ -72,6 +74,13 @@ def test_lines_at_info_are_shown_as_the_page_says() -> None:
     program = f"{LOGGING}logging.getLogger('retell_flask.x').info('shown')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "shown" in done.stderr
+
+
+def test_the_schedule_runs_the_sweep() -> None:
+    celery_app = Celery()
+    celery_app.config_from_object(run(CELERY)["CELERY"])
+    (entry,) = celery_app.conf.beat_schedule.values()
+    assert entry == {"task": SWEEP, "schedule": 10}
 
 
 def test_the_hook_is_gunicorns() -> None:

@@ -176,7 +176,9 @@ def test_plain_alone_needs_a_secret() -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("DISPATCH", "celery"),
+        ("DISPATCH", "rabbits"),
+        ("CELERY_QUEUE", ""),
+        ("CELERY_QUEUE", "a\nb"),
         ("DISPATCH", 5),
         ("WORKERS", -1),
         ("WORKERS", True),

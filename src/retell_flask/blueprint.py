@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar, cast, overload
@@ -21,7 +22,7 @@ from .identity import Receiver, ReceiverNames
 from .inbound import KINDS as INBOUND_KINDS
 from .inbound import NO_OVERRIDE, InboundHandlers
 from .inbox.entry import Receipt
-from .inbox.location import EngineSource, check_engine, check_sqlite
+from .inbox.location import EngineSource, check_engine, check_sqlite, is_in_memory
 from .models.inbound import InboundAnswer
 from .routes import ROUTES, add_route
 from .settings import Settings, read_settings
@@ -245,6 +246,7 @@ class RetellBlueprint(Blueprint):
                 )
         flask_app = cast("Flask", app)
         self._check_inbox(flask_app, settings)
+        self._check_dispatch(settings)
         is_first = not states
         state = State(flask_app, self, url_prefix, settings, self._engine)
         states[self.name] = state
@@ -257,6 +259,23 @@ class RetellBlueprint(Blueprint):
         request_started.connect(state.start, sender=app)
         if is_first:
             add_commands(flask_app)
+
+    def _check_dispatch(self, settings: Settings) -> None:
+        if settings.dispatch != "celery":
+            return
+        if is_in_memory(settings.inbox_url):
+            raise ConfigurationError(
+                f"{self.config_prefix}_DISPATCH is 'celery', whose workers are other processes, "
+                f"and {self.config_prefix}_INBOX_URL keeps events in the memory of this one."
+            )
+        try:
+            # Its tasks are known to a worker once this is imported.
+            importlib.import_module(".dispatch.celery", __package__)
+        except ImportError:
+            raise ConfigurationError(
+                f"{self.config_prefix}_DISPATCH is 'celery', and Celery is missing here: "
+                "pip install 'retell-flask[celery]'"
+            ) from None
 
     def _check_inbox(self, app: Flask, settings: Settings) -> None:
         if self._engine is None:

@@ -114,6 +114,19 @@ class Deliverer:
         self._pruner.prune_some()
         return True
 
+    def deliver_due(self, entry_id: int) -> int | None:
+        """Run what is due of an entry whose turn it is, and say which of its call's is next.
+
+        Raises ``InboxError``.
+        """
+        claim = self.inbox.claim_due_entry(entry_id, self.targets)
+        if claim is None:
+            return None
+        self._run(claim)
+        self._pruner.prune_some()
+        session = claim.entry.session
+        return None if session is None else self.inbox.find_next(session)
+
     def deliver_entry(self, entry_id: int) -> Verdict:
         """Run what is not done of one entry, now. Raises ``InboxError``."""
         claim = self.inbox.claim_entry(entry_id, self.targets)

@@ -32,13 +32,14 @@ class Settings:
     max_body: int
     inbox_url: URL | Place
     sqlite_synchronous: Literal["FULL", "NORMAL"]
-    dispatch: Literal["threads", "inline"] | None
+    dispatch: Literal["threads", "inline", "celery"] | None
     workers: int
     lease: timedelta
     max_attempts: int
     order_wait: timedelta
     retention: timedelta
     transcripts: Literal["latest", "all"]
+    celery_queue: str | None
     inbound_timeout: timedelta
     api_url: str | None
     api_timeout: timedelta
@@ -199,11 +200,12 @@ OPTIONS = (
     ),
     Option(
         "DISPATCH",
-        values.one_of("threads", "inline"),
+        values.one_of("threads", "inline", "celery"),
         None,
         "threads",
-        "Who runs the receivers: `threads` of this process, or `inline`, the request itself. By "
-        "default `threads`; `inline` without an inbox and when `TESTING` is on.",
+        "Who runs the receivers: `threads` of this process, `inline`, the request itself, or the "
+        "workers of `celery`. By default `threads`; `inline` without an inbox and when `TESTING` "
+        "is on.",
     ),
     Option(
         "WORKERS",
@@ -249,6 +251,13 @@ OPTIONS = (
         "latest",
         "`latest`: a newer `transcript_updated` takes the place of those of its call that were "
         "not delivered yet. `all`: each is delivered.",
+    ),
+    Option(
+        "CELERY_QUEUE",
+        values.queue_name,
+        None,
+        "none",
+        "Into which queue `RETELL_DISPATCH=celery` sends; by default into Celery's own default.",
     ),
     Option(
         "INBOUND_TIMEOUT",

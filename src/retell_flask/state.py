@@ -93,11 +93,13 @@ class State:
 
     def deliver_inline(self) -> None:
         """Have no threads from here on, whatever the options say: for tests."""
-        dispatcher, deliverer = self.dispatcher, self.deliverer
-        if isinstance(dispatcher, Threads) and deliverer is not None:
-            dispatcher.stop()
+        deliverer = self.deliverer
+        if deliverer is None or isinstance(self._dispatcher, Inline):
+            return
+        if isinstance(self._dispatcher, Threads):
+            self._dispatcher.stop()
             deliverer.stopping = threading.Event()
-            self._dispatcher = Inline(deliverer)
+        self._dispatcher = Inline(deliverer)
 
     @property
     def functions(self) -> FunctionDesk:
@@ -158,6 +160,11 @@ class State:
         if deliverer is None:
             return Direct(self.invoker)
         default = "inline" if self.app.testing else "threads"
-        if (self.settings.dispatch or default) == "inline":
+        name = self.settings.dispatch or default
+        if name == "inline":
             return Inline(deliverer)
+        if name == "celery":
+            from .dispatch.celery import CeleryDispatcher  # an extra
+
+            return CeleryDispatcher(self.app, deliverer, self.blueprint.config_prefix)
         return Threads(deliverer, self.settings.workers)

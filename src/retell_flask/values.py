@@ -158,6 +158,13 @@ def one_of(*names: str) -> Callable[[Any], str]:
     return parse
 
 
+def queue_name(value: Any) -> str:
+    """The name of a queue at a broker."""
+    if isinstance(value, str) and value.isprintable() and 0 < len(value.strip()) <= 200:
+        return value.strip()
+    raise ValueError("takes the name of a queue: 1 to 200 printable characters.")
+
+
 _NO_API_URL = "takes an address such as 'https://api.retellai.com', without a user or a query."
 
 

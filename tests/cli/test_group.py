@@ -35,6 +35,7 @@ COMMANDS = [
     "send",
     "show",
     "stats",
+    "sweep",
     "verify",
     "worker",
 ]

@@ -18,6 +18,7 @@ from . import (
     replay,
     send,
     show,
+    sweep,
     verify,
     worker,
 )
@@ -55,6 +56,7 @@ _COMMANDS = (
     replay.replay,
     send.send,
     show.show,
+    sweep.sweep,
     verify.verify,
     worker.worker,
 )

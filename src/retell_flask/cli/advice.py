@@ -61,6 +61,9 @@ def renaming(receiver: str, state: State) -> str:
 def describe_dispatch(state: State) -> str:
     """Who runs the receivers."""
     dispatcher = state.dispatcher
+    if state.settings.dispatch == "celery":
+        queue = state.settings.celery_queue
+        return f"Celery's workers, through {f'the queue {queue}' if queue else 'its own queue'}"
     if isinstance(dispatcher, Threads):
         workers = state.settings.workers
         return f"threads, {workers or 'none'} in each process of the application"
@@ -72,6 +75,12 @@ _INLINE = {Inline: "inline, in the request", Direct: "inline, in the request, wi
 
 def how_it_runs(state: State) -> str:
     """Who runs what is pending; where nobody does, ``run_once`` is the command."""
+    if state.settings.dispatch == "celery":
+        return (
+            "Celery's workers take up what is pending, as a sweep tells them, within seconds. "
+            f"Where nothing sweeps (Celery's beat, or {command('sweep', state)}), or no worker "
+            "runs:"
+        )
     if not isinstance(state.dispatcher, Threads):
         return "With inline dispatch nothing takes up what is pending by itself. Run:"
     if not state.settings.workers:

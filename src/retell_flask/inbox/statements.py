@@ -33,6 +33,7 @@ from .schema import Moment, agents, deliveries, entries, schema_version
 _e, _d = entries.c, deliveries.c
 _other = entries.alias("other")
 _o = _other.c
+_candidate = entries.alias("candidate")
 
 _MOST_SWEPT = 20
 
@@ -199,9 +200,8 @@ def _take() -> Update:
     )
 
 
-def _take_due() -> Update:
-    """Lease the entry that is due the longest and has to wait for no other."""
-    candidate = entries.alias("candidate")
+def _runnable(candidate: Any) -> list[ColumnElement[bool]]:
+    """What is due, and has to wait for no other."""
     c = candidate.c
     in_session = and_(_o.blueprint == c.blueprint, _o.session == c.session, _o.id != c.id)
     runs = exists().where(in_session, is_(_o.status, EntryStatus.RUNNING))
@@ -224,17 +224,45 @@ def _take_due() -> Update:
             or_(has_waited, c.stage != Stage.ANALYZED.value, has_ended),
         ),
     )
+    return [
+        c.blueprint == bindparam("inbox"),
+        is_(c.status, EntryStatus.PENDING),
+        c.next_attempt_at <= at("now"),
+        may_run,
+    ]
+
+
+def _find_runnable() -> Select[int]:
+    """The entries that could be leased now, those first that are due the longest."""
+    c = _candidate.c
+    return (
+        select(c.id)
+        .where(*_runnable(_candidate))
+        .order_by(c.next_attempt_at, c.id)
+        .limit(bindparam("most"))
+    )
+
+
+def _find_next_of_session() -> Select[int]:
+    """The entry of a call or chat that could be leased now."""
+    c = _candidate.c
+    return (
+        select(c.id)
+        .where(*_runnable(_candidate), c.session == bindparam("of_session"))
+        .order_by(c.stage, c.id)
+        .limit(1)
+    )
+
+
+def _take_due(*guards: Any) -> Update:
+    """Lease the entry that is due the longest and has to wait for no other."""
+    c = _candidate.c
     first = (
         select(c.id)
-        .where(
-            c.blueprint == bindparam("inbox"),
-            is_(c.status, EntryStatus.PENDING),
-            c.next_attempt_at <= at("now"),
-            may_run,
-        )
+        .where(*_runnable(_candidate), *guards)
         .order_by(c.next_attempt_at, c.id)
         .limit(1)
-        .with_for_update(skip_locked=True, of=candidate)
+        .with_for_update(skip_locked=True, of=_candidate)
         .scalar_subquery()
     )
     return _take().where(_e.id == first)
@@ -382,7 +410,10 @@ REPLACE_SYNTHETIC = _replace_synthetic()
 SUPERSEDE = _supersede()
 IS_ANYTHING_DUE = _is_anything_due()
 SWEEP = _sweep()
+FIND_RUNNABLE = _find_runnable()
+FIND_NEXT_OF_SESSION = _find_next_of_session()
 TAKE_DUE = _take_due()
+TAKE_DUE_ENTRY = _take_due(_candidate.c.id == bindparam("entry_id"))
 TAKE_ENTRY = _take_entry()
 EXTEND = _extend()
 BEGIN = _begin()

@@ -170,6 +170,40 @@ class Inbox:
             return None
         return self._claim(statements.TAKE_DUE, {}, find_targets, sweep=expired, with_backoff=True)
 
+    def claim_due_entry(self, entry_id: int, find_targets: FindTargets) -> Claim | None:
+        """Lease this entry, if it is due and it is its turn."""
+        names = {"entry_id": entry_id}
+        return self._claim(
+            statements.TAKE_DUE_ENTRY, names, find_targets, sweep=True, with_backoff=True
+        )
+
+    def find_runnable(self, most: int) -> list[int]:
+        """The entries that could be leased now, at most so many; what expired is freed first."""
+        now = self.clock()
+        names = self._at(now)
+
+        def operation(connection: Connection) -> list[int]:
+            if not self._is_out and self._trusts_leases(now):
+                for swept in connection.execute(statements.SWEEP, names).all():
+                    self._supersede(connection, swept.type, swept.session)
+            found = connection.execute(statements.FIND_RUNNABLE, {**names, "most": most})
+            return list(found.scalars())
+
+        return self._write(operation)
+
+    def find_next(self, session: str) -> int | None:
+        """The entry of a call or chat that could be leased now."""
+        names = {**self._at(self.clock()), "of_session": session}
+        found = self._read(lambda c: c.execute(statements.FIND_NEXT_OF_SESSION, names).scalar())
+        return None if found is None else int(found)
+
+    def _at(self, now: datetime) -> dict[str, Any]:
+        return {
+            "inbox": self.blueprint,
+            "now": now,
+            "ordered_since": now - self.settings.order_wait,
+        }
+
     def claim_entry(self, entry_id: int, find_targets: FindTargets) -> Claim | EntryStatus:
         """Lease this entry and run all that is pending, without order and backoff.
 
@@ -197,9 +231,7 @@ class Inbox:
             now = self.clock()  # not before it is our turn to write
             values = {
                 **names,
-                "inbox": self.blueprint,
-                "now": now,
-                "ordered_since": now - self.settings.order_wait,
+                **self._at(now),
                 "token": token,
                 "expires": now + self.settings.lease,
             }

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, select
 
 from ...dispatch.inline import Direct, Inline
 from ...dispatch.threads import Threads
+from ...errors import ConfigurationError
 from ...events import INBOUND_TYPES, SUBJECTS
 from ...inbox import maintenance
 from ...inbox.entry import DeliveryStatus, EntryStatus
@@ -42,8 +43,13 @@ _LONG_PENDING = timedelta(minutes=15)
 
 def check_dispatch(set_up: SetUp) -> Findings:
     """Who runs the receivers, and what has to run for that."""
-    dispatcher = set_up.state.dispatcher
-    yield next(find(set_up) for kind, find in _DISPATCHERS if isinstance(dispatcher, kind))
+    try:
+        dispatcher = set_up.state.dispatcher
+    except ConfigurationError as error:
+        yield problem("dispatch", str(error), "Until then, events are kept and not delivered.")
+        return
+    known = (find(set_up) for kind, find in _DISPATCHERS if isinstance(dispatcher, kind))
+    yield next(known, None) or _celery(set_up)
 
 
 def _threads(set_up: SetUp) -> Finding:
@@ -68,6 +74,16 @@ def _inline(set_up: SetUp) -> Finding:
 
 def _direct(set_up: SetUp) -> Finding:
     return ok("dispatch", f"By {describe_dispatch(set_up.state)}.")
+
+
+def _celery(set_up: SetUp) -> Finding:
+    """Its module may be imported only where Celery is installed."""
+    sweep = command("sweep", set_up.state)
+    return ok(
+        "dispatch",
+        f"By {describe_dispatch(set_up.state)}. A sweep has to run: retell_flask.sweep in "
+        f"Celery's beat, or {sweep}.",
+    )
 
 
 _DISPATCHERS: tuple[tuple[type, Callable[[SetUp], Finding]], ...] = (

@@ -1,0 +1,209 @@
+"""Receivers on a Celery cluster: real brokers, real workers, and an inbox on PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+import celeryapp
+from databases import empty
+from retell_flask import ConfigurationError, RetellBlueprint
+from retell_flask.dispatch.celery import CeleryDispatcher
+from retell_flask.inbox.entry import EntryStatus
+from retell_flask.inbox.maintenance import Query, search
+from retell_flask.state import State
+from servers import free_port
+from services import require_service
+from support import KEY, Post, call_payload, make_app, make_post
+
+HERE = Path(__file__).parent.parent
+BROKERS = {
+    "Redis": "redis://127.0.0.1:6379/9",
+    "RabbitMQ": "amqp://guest:guest@127.0.0.1:5672//",
+}
+
+
+@dataclass
+class Cluster:
+    """The web application, and what its workers need to be of it."""
+
+    app: Flask
+    environment: dict[str, str]
+    journal: Path
+
+    @property
+    def state(self) -> State:
+        return self.app.extensions["retell"]["retell"]
+
+    @property
+    def dispatcher(self) -> CeleryDispatcher:
+        dispatcher = self.state.dispatcher
+        assert isinstance(dispatcher, CeleryDispatcher)
+        return dispatcher
+
+    @property
+    def post(self) -> Post:
+        return make_post(self.app)
+
+    def statuses(self) -> list[str]:
+        assert self.state.inbox is not None
+        return [entry.status.value for entry in search(self.state.inbox, Query())]
+
+    def wait(self, count: int, *, sweeping: bool = False, seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while self.statuses() != [EntryStatus.DONE.value] * count:
+            assert time.monotonic() < deadline, self.statuses()
+            if sweeping:
+                self.dispatcher.sweep()
+            time.sleep(0.1)
+
+
+@pytest.fixture(params=BROKERS)
+def cluster(
+    request: pytest.FixtureRequest,
+    postgresql_url: Callable[[], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Cluster]:
+    require_service(request.param)
+    url, queue = postgresql_url(), f"retell_{uuid.uuid4().hex[:12]}"
+    empty(url)
+    options = {
+        "RETELL_API_KEY": KEY,
+        "RETELL_INBOX_URL": url,
+        "RETELL_CELERY_QUEUE": queue,
+        "BROKER": BROKERS[request.param],
+        "JOURNAL": str(tmp_path / "journal"),
+    }
+    for name, value in options.items():
+        monkeypatch.setenv(name, value)
+    app = celeryapp.create_app()
+    cluster = Cluster(app, {**os.environ, "PYTHONPATH": str(HERE)}, tmp_path / "journal")
+    yield cluster
+    with app.extensions["celery"].connection_for_write() as connection:
+        connection.default_channel.queue_delete(queue)
+    assert cluster.state.inbox is not None
+    cluster.state.inbox.database.dispose()
+
+
+@pytest.fixture
+def start_worker(cluster: Cluster) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    workers: list[subprocess.Popen[bytes]] = []
+
+    def start(*options: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "celery", "-A", "celery_worker:celery_app", "worker"]
+        own = ["--pool=solo", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        queues = ["-Q", cluster.environment["RETELL_CELERY_QUEUE"]]
+        with (cluster.journal.parent / f"worker-{len(workers)}.log").open("wb") as log:
+            workers.append(
+                subprocess.Popen(
+                    [*command, *own, *queues, *options],
+                    cwd=HERE,
+                    env=cluster.environment,
+                    stdout=log,
+                    stderr=log,
+                )
+            )
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        worker.wait(20)
+
+
+StartWorker = Callable[..., "subprocess.Popen[bytes]"]
+
+
+def test_calls_are_delivered_by_a_worker_in_order(
+    cluster: Cluster, start_worker: StartWorker
+) -> None:
+    start_worker()
+    types = ["call_started", "call_ended", "call_analyzed"]
+    for number in range(10):
+        for type_ in types:
+            answer = cluster.post(call_payload(type_, call_id=f"call_{number}"))
+            assert (answer.status_code, answer.json) == (200, {"received": True})
+    cluster.wait(30)
+    lines = [line.split() for line in cluster.journal.read_text().splitlines()]
+    assert len(lines) == 40
+
+
+def test_what_has_no_message_is_sent_by_the_sweep_once(
+    cluster: Cluster, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster.dispatcher, "send", lambda entry_id: None)  # as if it were lost
+    for number in range(20):
+        cluster.post(call_payload("call_started", call_id=f"call_{number}"))
+    assert [cluster.dispatcher.sweep() for _ in range(3)] == [20, 0, 0]
+    start_worker()
+    cluster.wait(20)
+    assert cluster.dispatcher.sweep() == 0
+
+
+def test_a_message_that_comes_twice_changes_nothing(
+    cluster: Cluster, start_worker: StartWorker
+) -> None:
+    cluster.post(call_payload("call_started"))
+    (entry_id,) = cluster.state.inbox.find_runnable(10)  # type: ignore[union-attr]
+    for _ in range(5):
+        cluster.dispatcher.send(entry_id)
+    start_worker()
+    cluster.wait(1)
+    time.sleep(0.5)
+    assert len(cluster.journal.read_text().splitlines()) == 1
+
+
+def test_a_retry_is_due_when_the_inbox_says_so(
+    cluster: Cluster, start_worker: StartWorker
+) -> None:
+    start_worker()
+    cluster.post(call_payload("call_ended", agent_id="fails_once"))
+    cluster.wait(1, sweeping=True)
+    assert len(cluster.journal.read_text().splitlines()) == 2
+
+
+def test_a_broker_that_is_down_holds_no_receipt_up(
+    postgresql_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgresql_url()
+    empty(url)
+    monkeypatch.setenv("BROKER", f"redis://127.0.0.1:{free_port()}/0")
+    app = celeryapp.create_app(RETELL_API_KEY=KEY, RETELL_INBOX_URL=url)
+    post = make_post(app)
+    for number in range(5):
+        began = time.monotonic()
+        assert post(call_payload("call_started", call_id=f"call_{number}")).status_code == 200
+        assert time.monotonic() - began < 0.5
+    app.extensions["retell"]["retell"].inbox.database.dispose()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"RETELL_INBOX_URL": "sqlite://"}, "keeps events in the memory of this one"),
+        ({"RETELL_INBOX_URL": "none"}, "which needs an inbox"),
+    ],
+)
+def test_what_celery_cannot_do_is_refused_at_registration(
+    options: dict[str, str], text: str, retell: RetellBlueprint
+) -> None:
+    with pytest.raises(ConfigurationError, match=text):
+        make_app(retell, RETELL_DISPATCH="celery", **options)
+
+
+def test_an_app_without_celery_is_told_so(retell: RetellBlueprint, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/inbox.sqlite3"
+    app = make_app(retell, RETELL_DISPATCH="celery", RETELL_INBOX_URL=url)
+    with pytest.raises(ConfigurationError, match=r"app.extensions\['celery'\] is no Celery app"):
+        app.extensions["retell"]["retell"].dispatcher  # noqa: B018
