@@ -45,15 +45,20 @@ def sweep(state: State, *, once: bool, every: timedelta) -> None:
     A database or a broker that is down is waited for.
     """
     dispatcher = _find(state)
+    from kombu.exceptions import OperationalError
+
     find_inbox(state, make=True)
     if once:
-        say(f"{counted(dispatcher.sweep(), 'message')} sent.")
+        try:
+            say(f"{counted(dispatcher.sweep(), 'message')} sent.")
+        except OperationalError as error:
+            raise click.ClickException(plain(f"No message was sent: {error}", 500)) from None
         return
     say(f"Sweeping every {duration(every)}. Ctrl-C stops.")
     while True:
         try:
             dispatcher.sweep()
-        except (InboxError, OSError) as error:
+        except (InboxError, OSError, OperationalError) as error:
             say(plain(f"Not this time: {error}", 500))
         time.sleep(every.total_seconds())
 
