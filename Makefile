@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Lowest versions that pyproject.toml allows, or the pins of the tools.
 CONSTRAINTS ?= constraints.txt
 PYTHONS := 3.10 3.11 3.12 3.13
-FAULTS := tests/test_kill.py tests/test_outages.py tests/test_load.py
+FAULTS := tests/test_kill.py tests/test_outages.py tests/test_load.py tests/test_celery_kill.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-faults test-all test-oldest contract lint format bench bench-receive \

@@ -64,8 +64,8 @@ def empty(url: str) -> None:
     """Delete all rows of an inbox."""
     with psycopg.connect(url, autocommit=True) as server:
         server.execute(
-            "TRUNCATE retell_delivery, retell_event, retell_answer, retell_agent, retell_pruned "
-            "RESTART IDENTITY"
+            "TRUNCATE retell_delivery, retell_event, retell_answer, retell_agent, retell_pruned, "
+            "retell_message RESTART IDENTITY"
         )
 
 

@@ -122,7 +122,8 @@ class Deliverer:
         claim = self.inbox.claim_due_entry(entry_id, self.targets)
         if claim is None:
             return None
-        self._run(claim)
+        # Longer than a lease nobody waits to record a result: somebody else may run it by then.
+        self._run(claim, self.inbox.settings.lease.total_seconds())
         self._pruner.prune_some()
         session = claim.entry.session
         return None if session is None else self.inbox.find_next(session)

@@ -17,6 +17,7 @@ from .errors import ConfigurationError
 from .functions.desk import FunctionDesk
 from .inbound import InboundDesk
 from .inbox.location import EngineSource, open_database, use_engine
+from .inbox.sqlite import MemoryDatabase
 from .inbox.store import Inbox
 from .invocation import Invoker
 from .settings import DEFAULT_API_URL, Settings
@@ -161,10 +162,11 @@ class State:
             return Direct(self.invoker)
         default = "inline" if self.app.testing else "threads"
         name = self.settings.dispatch or default
-        if name == "inline":
-            return Inline(deliverer)
-        if name == "celery":
+        if name == "celery" and not isinstance(deliverer.inbox.database, MemoryDatabase):
             from .dispatch.celery import CeleryDispatcher  # an extra
 
             return CeleryDispatcher(self.app, deliverer, self.blueprint.config_prefix)
+        # In memory, and so in a test, there is nobody but this process.
+        if name != "threads":
+            return Inline(deliverer)
         return Threads(deliverer, self.settings.workers)

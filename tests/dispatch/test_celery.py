@@ -10,17 +10,20 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from celery import Celery
 from flask import Flask
 
 import celeryapp
 from databases import empty
 from retell_flask import ConfigurationError, RetellBlueprint
-from retell_flask.dispatch.celery import CeleryDispatcher
+from retell_flask.dispatch.celery import DELIVER, CeleryDispatcher
 from retell_flask.inbox.entry import EntryStatus
 from retell_flask.inbox.maintenance import Query, search
 from retell_flask.state import State
+from retell_flask.testing import RetellTestClient
 from servers import free_port
 from services import require_service
 from support import KEY, Post, call_payload, make_app, make_post
@@ -81,6 +84,7 @@ def cluster(
         "RETELL_API_KEY": KEY,
         "RETELL_INBOX_URL": url,
         "RETELL_CELERY_QUEUE": queue,
+        "RETELL_LEASE": "2s",
         "BROKER": BROKERS[request.param],
         "JOURNAL": str(tmp_path / "journal"),
     }
@@ -117,8 +121,7 @@ def start_worker(cluster: Cluster) -> Iterator[Callable[..., subprocess.Popen[by
 
     yield start
     for worker in workers:
-        worker.terminate()
-    for worker in workers:
+        worker.kill()  # it has nothing to lose
         worker.wait(20)
 
 
@@ -145,6 +148,8 @@ def test_what_has_no_message_is_sent_by_the_sweep_once(
     monkeypatch.setattr(cluster.dispatcher, "send", lambda entry_id: None)  # as if it were lost
     for number in range(20):
         cluster.post(call_payload("call_started", call_id=f"call_{number}"))
+    assert cluster.dispatcher.sweep() == 0  # it may be on its way
+    time.sleep(2.1)
     assert [cluster.dispatcher.sweep() for _ in range(3)] == [20, 0, 0]
     start_worker()
     cluster.wait(20)
@@ -155,9 +160,9 @@ def test_a_message_that_comes_twice_changes_nothing(
     cluster: Cluster, start_worker: StartWorker
 ) -> None:
     cluster.post(call_payload("call_started"))
-    (entry_id,) = cluster.state.inbox.find_runnable(10)  # type: ignore[union-attr]
+    (entry,) = search(cluster.state.inbox, Query())  # type: ignore[arg-type]
     for _ in range(5):
-        cluster.dispatcher.send(entry_id)
+        cluster.dispatcher.send(entry.id)
     start_worker()
     cluster.wait(1)
     time.sleep(0.5)
@@ -202,8 +207,49 @@ def test_what_celery_cannot_do_is_refused_at_registration(
         make_app(retell, RETELL_DISPATCH="celery", **options)
 
 
-def test_an_app_without_celery_is_told_so(retell: RetellBlueprint, tmp_path: Path) -> None:
+def test_an_app_without_celery_keeps_what_it_cannot_have_delivered(
+    retell: RetellBlueprint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     url = f"sqlite:///{tmp_path}/inbox.sqlite3"
     app = make_app(retell, RETELL_DISPATCH="celery", RETELL_INBOX_URL=url)
+    assert make_post(app)(call_payload("call_ended")).status_code == 200
+    deadline = time.monotonic() + 5
+    while "is no Celery app" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "is no Celery app" in caplog.text
     with pytest.raises(ConfigurationError, match=r"app.extensions\['celery'\] is no Celery app"):
-        app.extensions["retell"]["retell"].dispatcher  # noqa: B018
+        app.extensions["retell"]["retell"].dispatcher.check()
+    app.extensions["retell"]["retell"].inbox.database.dispose()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"accept_content": ["pickle"]}, "Celery's accept_content leaves 'json' out"),
+        ({"accept_content": ["application/json"]}, ""),
+        ({"task_create_missing_queues": False}, "RETELL_CELERY_QUEUE names a queue that Celery's"),
+        ({"task_routes": {DELIVER: {"exchange": "x", "routing_key": "y"}}}, ""),
+    ],
+)
+def test_settings_of_celery_that_would_lose_messages_are_found(
+    options: dict[str, Any], text: str, retell: RetellBlueprint, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/inbox.sqlite3"
+    own = {"RETELL_DISPATCH": "celery", "RETELL_CELERY_QUEUE": "retell"}
+    app = make_app(retell, RETELL_INBOX_URL=url, **own)
+    app.extensions["celery"] = Celery("shop", broker="memory://")
+    app.extensions["celery"].conf.update(options)
+    dispatcher = app.extensions["retell"]["retell"].dispatcher
+    if text:
+        with pytest.raises(ConfigurationError, match=text):
+            dispatcher.check()
+    else:
+        assert dispatcher.check() is app.extensions["celery"]
+    app.extensions["retell"]["retell"].inbox.database.dispose()
+
+
+def test_in_a_test_the_request_delivers(retell: RetellBlueprint) -> None:
+    client = RetellTestClient(make_app(retell, RETELL_DISPATCH="celery"))
+    with client.capture("call_ended") as captured:
+        client.send("call_ended")
+    assert len(captured) == 1

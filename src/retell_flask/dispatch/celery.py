@@ -10,11 +10,15 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery, shared_task
-from flask import Flask, current_app
+from celery.exceptions import QueueNotFound
+from flask import Flask, current_app, has_app_context
 from kombu.exceptions import OperationalError
+from kombu.serialization import prepare_accept_content
 
 from ..delivery import Deliverer
 from ..errors import ConfigurationError, InboxError
@@ -28,8 +32,12 @@ _logger = logging.getLogger(__name__)
 DELIVER = "retell_flask.deliver"
 SWEEP = "retell_flask.sweep"
 _MOST_WAITING = 1_000  # for the broker, in one process: what is more, the sweep sends
-_MOST_SWEPT = 500
+_SWEPT_TOGETHER = 500
+_MOST_BATCHES = 20
 _PAUSE_SECONDS = 1.0
+_IDLE_SECONDS = 60.0  # after which a connection is made anew: it may be gone without a word
+_PATIENCE_SECONDS = 5
+_JSON = "application/json"
 # Acknowledged first, since the inbox and not the broker knows what has still to be run.
 _OF_A_TASK: dict[str, Any] = {
     "ignore_result": True,
@@ -38,25 +46,38 @@ _OF_A_TASK: dict[str, Any] = {
     "max_retries": 0,
     "serializer": "json",
 }
+# Without these, a broker that is silent is waited for without an end.
+_TIME_OUTS = {
+    "redis": {"socket_timeout": _PATIENCE_SECONDS, "socket_connect_timeout": _PATIENCE_SECONDS},
+    "amqp": {"read_timeout": _PATIENCE_SECONDS, "write_timeout": _PATIENCE_SECONDS},
+}
 
 
 class CeleryDispatcher(ProcessBound):
     """Sends a message for each event, from a thread of its own: a request never waits."""
 
     def __init__(self, app: Flask, deliverer: Deliverer, prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix
         self._deliverer = deliverer
         self._inbox = deliverer.inbox
-        self._celery = find_celery(app, prefix)
         self._queue = deliverer.inbox.settings.celery_queue
-        self._throttle = Throttle()
         self.begin_anew()
         bind_to_process(self)
 
     def begin_anew(self) -> None:
         """Leave the parent's thread and connection to it, after a fork."""
+        self._throttle = Throttle()
         self._waiting: queue.Queue[int] = queue.Queue(_MOST_WAITING)
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
+
+    def check(self) -> Celery:
+        """The application's Celery app, set up so that messages get through.
+
+        Raises ``ConfigurationError``.
+        """
+        return find_celery(self._app, self._prefix, self._options())
 
     def start(self) -> None:
         """Nothing to begin: Celery's workers are processes of their own."""
@@ -82,62 +103,77 @@ class CeleryDispatcher(ProcessBound):
         """In a worker: run what is due of an entry, and have its call's next one sent."""
         try:
             following = self._deliverer.deliver_due(entry_id)
+            if following is not None:
+                with self._producing() as send:
+                    send(following)
         except InboxError as error:
             self._complain(f"Deliveries stand still: {error}")
-            return
-        if following is not None:
-            self.send(following)
+        except OperationalError as error:
+            self._complain(f"A call's next event has no message ({error}): the sweep will send it")
 
     def sweep(self) -> int:
-        """Send messages for what is due, as far as the queue lacks them; how many.
+        """Send messages for what is due and has none; how many.
 
-        Raises ``InboxError``, and kombu's ``OperationalError`` where the broker is down.
+        Raises ``InboxError``, ``ConfigurationError``, and kombu's ``OperationalError`` where the
+        broker is down.
         """
-        due = self._inbox.find_runnable(_MOST_SWEPT)
-        if not due:
-            return 0
-        with self._celery.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=5)
-            lacking = due[: max(0, len(due) - self._count_messages(connection))]
-            with self._celery.amqp.Producer(connection) as producer:
-                for entry_id in lacking:
-                    self._publish(entry_id, producer)
-        return len(lacking)
+        sent = 0
+        with self._producing() as send:
+            for _ in range(_MOST_BATCHES):
+                unsent = self._inbox.mark_unsent(_SWEPT_TOGETHER)
+                for entry_id in unsent:
+                    send(entry_id)
+                sent += len(unsent)
+                if len(unsent) < _SWEPT_TOGETHER:
+                    break
+        return sent
 
-    def _count_messages(self, connection: Any) -> int:
-        """How many wait in the queue; none where it is not there yet."""
-        named = {"queue": self._queue} if self._queue else {}
-        target = self._celery.amqp.router.route(named, DELIVER)["queue"].name
-        try:
-            with connection.channel() as channel:
-                return int(channel.queue_declare(target, passive=True).message_count)
-        except connection.channel_errors + connection.connection_errors:
-            return 0
+    def _options(self) -> dict[str, Any]:
+        return {} if self._queue is None else {"queue": self._queue}
 
-    def _publish(self, entry_id: int, producer: Any) -> None:
-        options: dict[str, Any] = {} if self._queue is None else {"queue": self._queue}
-        self._celery.tasks[DELIVER].apply_async(
-            (self._inbox.blueprint, entry_id), producer=producer, retry=False, **options
-        )
+    @contextmanager
+    def _producing(self) -> Iterator[Any]:
+        """A function that sends a message, over a connection that waits for nobody for long."""
+        celery = self.check()
+        with celery.connection_for_write() as connection:
+            time_outs = _TIME_OUTS.get(connection.transport.driver_type, {})
+            connection.transport_options = {**time_outs, **(connection.transport_options or {})}
+            connection.ensure_connection(max_retries=1, timeout=_PATIENCE_SECONDS)
+            with celery.amqp.Producer(connection) as producer:
+
+                def send(entry_id: int) -> None:
+                    celery.tasks[DELIVER].apply_async(
+                        (self._inbox.blueprint, entry_id),
+                        producer=producer,
+                        retry=False,
+                        **self._options(),
+                    )
+
+                yield send
 
     def _start_thread(self) -> None:
         with self._starting:
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(
-                    target=self._work, name="retell-celery", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="retell-celery", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    self._complain("No thread can be started: the sweep will send the messages")
+                    return
+                self._thread = thread
 
     def _work(self) -> None:
         while True:
+            entry_id = self._waiting.get()
             try:
-                with self._celery.connection_for_write() as connection:
-                    connection.ensure_connection(max_retries=1, timeout=5)
-                    producer = self._celery.amqp.Producer(connection)
+                with self._producing() as send:
                     while True:
-                        self._publish(self._waiting.get(), producer)
+                        send(entry_id)
+                        entry_id = self._waiting.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                continue
             except Exception as error:  # the broker's, in each client's own words
-                self._complain(f"No message can be sent ({type(error).__name__}): the sweep will")
+                self._complain(f"No message is sent: {error}. The sweep will, once it can")
                 threading.Event().wait(_PAUSE_SECONDS)
 
     def _complain(self, text: str) -> None:
@@ -146,7 +182,7 @@ class CeleryDispatcher(ProcessBound):
             _logger.warning("%s%s", text, withheld_note(withheld))
 
 
-def find_celery(app: Flask, prefix: str) -> Celery:
+def find_celery(app: Flask, prefix: str, options: dict[str, Any]) -> Celery:
     """The application's own Celery app. Raises ``ConfigurationError``."""
     found = app.extensions.get("celery")
     if not isinstance(found, Celery):
@@ -154,10 +190,23 @@ def find_celery(app: Flask, prefix: str) -> Celery:
             f"{prefix}_DISPATCH is 'celery', and app.extensions['celery'] is no Celery app. Set "
             "one up as Flask's documentation does (Background Tasks with Celery)."
         )
-    if "json" not in found.conf.accept_content:
+    accepted = found.conf.accept_content
+    if accepted is not None and _JSON not in (prepare_accept_content(accepted) or ()):
         raise ConfigurationError(
             "Celery's accept_content leaves 'json' out, so its workers would refuse the messages "
             f"that {prefix}_DISPATCH = 'celery' sends. Add it."
+        )
+    try:
+        routed = found.amqp.router.route(dict(options), DELIVER)
+    except QueueNotFound:
+        raise ConfigurationError(
+            f"{prefix}_CELERY_QUEUE names a queue that Celery's task_queues lack, and "
+            "task_create_missing_queues is off. Add it there."
+        ) from None
+    if "queue" not in routed:
+        raise ConfigurationError(
+            f"Celery's task_routes send {DELIVER} to no queue by name. Route it by 'queue', or "
+            f"set {prefix}_CELERY_QUEUE."
         )
     return found
 
@@ -169,16 +218,20 @@ def deliver(blueprint: str, entry_id: int) -> None:
 
 
 @shared_task(name=SWEEP, **_OF_A_TASK)
-def sweep(blueprint: str = "retell") -> None:
-    """Send what is due; a line in Celery's ``beat_schedule`` runs it."""
-    try:
-        _dispatcher(blueprint).sweep()
-    except (InboxError, OperationalError) as error:
-        _logger.warning("The sweep could not look or send: %s", error)
+def sweep() -> None:
+    """Send what is due of all blueprints; a line in Celery's ``beat_schedule`` runs it."""
+    _check_context()
+    for name, state in current_app.extensions.get("retell", {}).items():
+        if state.settings.dispatch == "celery":
+            try:
+                _dispatcher(name).sweep()
+            except (InboxError, OperationalError) as error:
+                _logger.warning("The sweep of %s could not look or send: %s", name, error)
 
 
 def _dispatcher(blueprint: str) -> CeleryDispatcher:
     """Of the app in whose context the task runs, as Flask's documentation has it."""
+    _check_context()
     state = current_app.extensions.get("retell", {}).get(blueprint)
     dispatcher = getattr(state, "dispatcher", None)
     if not isinstance(dispatcher, CeleryDispatcher):
@@ -187,3 +240,11 @@ def _dispatcher(blueprint: str) -> CeleryDispatcher:
             "'celery'. Give the worker the options that the web servers have."
         )
     return dispatcher
+
+
+def _check_context() -> None:
+    if not has_app_context():
+        raise ConfigurationError(
+            "Celery's tasks run outside of an app context here. Give them one, as FlaskTask in "
+            "Flask's documentation does."
+        )

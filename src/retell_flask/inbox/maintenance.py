@@ -34,7 +34,7 @@ from .entry import (
     storable,
 )
 from .receipts import NewEntry, of_forgotten
-from .schema import answers, deliveries, entries, pruned
+from .schema import answers, deliveries, entries, messages, pruned
 from .statements import BODY, DETAILS, is_
 from .store import Inbox, entry_of, find_deliveries
 
@@ -297,6 +297,7 @@ def prune_batch(inbox: Inbox, age: timedelta) -> int:
         found = connection.execute(batch.with_for_update(skip_locked=True)).all()
         keys = [row.id for row in found]
         connection.execute(delete(deliveries).where(_d.entry_id.in_(keys)))
+        connection.execute(delete(messages).where(messages.c.entry_id.in_(keys)))
         connection.execute(delete(entries).where(_e.id.in_(keys)))
         if found:
             _note_pruned(connection, inbox, found[-1].received_at)

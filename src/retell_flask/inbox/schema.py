@@ -35,7 +35,7 @@ from sqlalchemy.types import TypeEngine
 from ..errors import InboxError
 from .entry import ASIDE, DeliveryStatus, EntryStatus
 
-VERSION = 2
+VERSION = 3
 _ADVISORY_LOCK = 0x726574656C6C  # "retell"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -129,6 +129,14 @@ pruned: Table = Table(
     metadata,
     Column("blueprint", Text, primary_key=True),
     Column("received_until", Moment, nullable=False),  # of the newest entry that was deleted
+)
+
+# When a cluster was last told of an entry, where it had to be told again after the receipt.
+messages: Table = Table(
+    "retell_message",
+    metadata,
+    Column("entry_id", _Id, primary_key=True, autoincrement=False),
+    Column("sent_at", Moment, nullable=False),
 )
 
 schema_version: Table = Table(

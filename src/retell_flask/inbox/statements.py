@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .entry import SNAPSHOT, DeliveryStatus, EntryStatus, Stage
-from .schema import Moment, agents, deliveries, entries, schema_version
+from .schema import Moment, agents, deliveries, entries, messages, schema_version
 
 _e, _d = entries.c, deliveries.c
 _other = entries.alias("other")
@@ -200,9 +200,15 @@ def _take() -> Update:
     )
 
 
-def _runnable(candidate: Any) -> list[ColumnElement[bool]]:
-    """What is due, and has to wait for no other."""
-    c = candidate.c
+def _runnable(*, by_any_clock: bool = False) -> list[ColumnElement[bool]]:
+    """What is due, and has to wait for no other.
+
+    ``by_any_clock``: what was never tried is due however late this host's clock is.
+    """
+    c = _candidate.c
+    is_due = c.next_attempt_at <= at("now")
+    if by_any_clock:
+        is_due = or_(is_due, c.next_attempt_at == c.received_at)
     in_session = and_(_o.blueprint == c.blueprint, _o.session == c.session, _o.id != c.id)
     runs = exists().where(in_session, is_(_o.status, EntryStatus.RUNNING))
     # What can be run now goes first however long the others waited; what cannot be run yet
@@ -227,20 +233,39 @@ def _runnable(candidate: Any) -> list[ColumnElement[bool]]:
     return [
         c.blueprint == bindparam("inbox"),
         is_(c.status, EntryStatus.PENDING),
-        c.next_attempt_at <= at("now"),
+        is_due,
         may_run,
     ]
 
 
-def _find_runnable() -> Select[int]:
-    """The entries that could be leased now, those first that are due the longest."""
-    c = _candidate.c
-    return (
-        select(c.id)
-        .where(*_runnable(_candidate))
+def _mark_sent(dialect: Any) -> Insert:
+    """Note that a message is sent for what could be leased now and has none, and return it.
+
+    The receipt counts as the first message, but for what was to wait longer: a retry that is
+    due, and an event that has waited for its turn.
+    """
+    c, sent_at = _candidate.c, messages.c.sent_at
+    is_unsent = and_(
+        sent_at.is_(None),
+        or_(
+            c.next_attempt_at > c.received_at,
+            c.received_at <= at("ordered_since"),
+            c.received_at <= at("lost_before"),
+        ),
+    )
+    was_sent_too_early = or_(sent_at < c.next_attempt_at, sent_at <= at("lost_before"))
+    found = (
+        select(c.id, at("now").label("sent_at"))
+        .select_from(_candidate.outerjoin(messages, messages.c.entry_id == c.id))
+        .where(*_runnable(by_any_clock=True), or_(is_unsent, was_sent_too_early))
         .order_by(c.next_attempt_at, c.id)
         .limit(bindparam("most"))
     )
+    insert: Any = dialect.insert(messages).from_select(["entry_id", "sent_at"], found)
+    marked: Insert = insert.on_conflict_do_update(
+        index_elements=["entry_id"], set_={"sent_at": insert.excluded.sent_at}
+    ).returning(messages.c.entry_id)
+    return marked
 
 
 def _find_next_of_session() -> Select[int]:
@@ -248,18 +273,18 @@ def _find_next_of_session() -> Select[int]:
     c = _candidate.c
     return (
         select(c.id)
-        .where(*_runnable(_candidate), c.session == bindparam("of_session"))
+        .where(*_runnable(by_any_clock=True), c.session == bindparam("of_session"))
         .order_by(c.stage, c.id)
         .limit(1)
     )
 
 
-def _take_due(*guards: Any) -> Update:
+def _take_due(*guards: Any, by_any_clock: bool = False) -> Update:
     """Lease the entry that is due the longest and has to wait for no other."""
     c = _candidate.c
     first = (
         select(c.id)
-        .where(*_runnable(_candidate), *guards)
+        .where(*_runnable(by_any_clock=by_any_clock), *guards)
         .order_by(c.next_attempt_at, c.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=_candidate)
@@ -410,10 +435,12 @@ REPLACE_SYNTHETIC = _replace_synthetic()
 SUPERSEDE = _supersede()
 IS_ANYTHING_DUE = _is_anything_due()
 SWEEP = _sweep()
-FIND_RUNNABLE = _find_runnable()
+MARK_SENT = {
+    name: _mark_sent(dialect) for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
+}
 FIND_NEXT_OF_SESSION = _find_next_of_session()
 TAKE_DUE = _take_due()
-TAKE_DUE_ENTRY = _take_due(_candidate.c.id == bindparam("entry_id"))
+TAKE_DUE_ENTRY = _take_due(_candidate.c.id == bindparam("entry_id"), by_any_clock=True)
 TAKE_ENTRY = _take_entry()
 EXTEND = _extend()
 BEGIN = _begin()

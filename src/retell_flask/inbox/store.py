@@ -177,19 +177,22 @@ class Inbox:
             statements.TAKE_DUE_ENTRY, names, find_targets, sweep=True, with_backoff=True
         )
 
-    def find_runnable(self, most: int) -> list[int]:
-        """The entries that could be leased now, at most so many; what expired is freed first."""
+    def mark_unsent(self, most: int) -> list[int]:
+        """The entries that could be leased now, and of which no worker was told in a lease's
+        time; they count as told from here on. What expired is freed first.
+        """
         now = self.clock()
-        names = self._at(now)
+        names = {**self._at(now), "lost_before": now - self.settings.lease, "most": most}
 
         def operation(connection: Connection) -> list[int]:
-            if not self._is_out and self._trusts_leases(now):
-                for swept in connection.execute(statements.SWEEP, names).all():
-                    self._supersede(connection, swept.type, swept.session)
-            found = connection.execute(statements.FIND_RUNNABLE, {**names, "most": most})
-            return list(found.scalars())
+            self._free_expired(connection, names)
+            mark = statements.MARK_SENT[connection.dialect.name]
+            return list(connection.execute(mark, names).scalars())
 
-        return self._write(operation)
+        was_out = self._is_out
+        marked = self._write(operation)
+        self._end_outage(was_out)
+        return marked
 
     def find_next(self, session: str) -> int | None:
         """The entry of a call or chat that could be leased now."""
@@ -237,9 +240,8 @@ class Inbox:
             }
             if self._is_out:
                 connection.execute(statements.PROBE)
-            elif sweep and self._trusts_leases(now):
-                for swept in connection.execute(statements.SWEEP, values).all():
-                    self._supersede(connection, swept.type, swept.session)
+            elif sweep:
+                self._free_expired(connection, values)
             try:
                 row = connection.execute(take, values).one_or_none()
             except IntegrityError:
@@ -253,9 +255,7 @@ class Inbox:
             try:
                 was_out = self._is_out
                 claim = self._write(operation)
-                if was_out:
-                    self._is_out = False
-                    self._trusts_leases_from = self.clock() + self.settings.lease / 2
+                self._end_outage(was_out)
                 return claim
             except _SessionRuns:
                 continue  # another worker took an entry of the same call: look again
@@ -393,7 +393,20 @@ class Inbox:
         }
         connection.execute(statements.RECORD_PENDING if pending_only else statements.RECORD, names)
 
+    def _free_expired(self, connection: Connection, names: dict[str, Any]) -> None:
+        """Make pending again what was leased by those who are gone."""
+        if self._is_out or not self._trusts_leases(names["now"]):
+            return
+        for swept in connection.execute(statements.SWEEP, names).all():
+            self._supersede(connection, swept.type, swept.session)
+
     # What an outage does to leases
+
+    def _end_outage(self, was_out: bool) -> None:
+        """A transaction went through."""
+        if was_out:
+            self._is_out = False
+            self._trusts_leases_from = self.clock() + self.settings.lease / 2
 
     def _trusts_leases(self, now: datetime) -> bool:
         """Once an outage is over, those who are alive first get time to renew theirs."""

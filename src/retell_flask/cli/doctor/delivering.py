@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import Connection, func, select
 
@@ -43,11 +44,7 @@ _LONG_PENDING = timedelta(minutes=15)
 
 def check_dispatch(set_up: SetUp) -> Findings:
     """Who runs the receivers, and what has to run for that."""
-    try:
-        dispatcher = set_up.state.dispatcher
-    except ConfigurationError as error:
-        yield problem("dispatch", str(error), "Until then, events are kept and not delivered.")
-        return
+    dispatcher = set_up.state.dispatcher
     known = (find(set_up) for kind, find in _DISPATCHERS if isinstance(dispatcher, kind))
     yield next(known, None) or _celery(set_up)
 
@@ -78,6 +75,11 @@ def _direct(set_up: SetUp) -> Finding:
 
 def _celery(set_up: SetUp) -> Finding:
     """Its module may be imported only where Celery is installed."""
+    dispatcher: Any = set_up.state.dispatcher
+    try:
+        dispatcher.check()
+    except ConfigurationError as error:
+        return problem("dispatch", str(error), "Until then, events are kept and not delivered.")
     sweep = command("sweep", set_up.state)
     return ok(
         "dispatch",
