@@ -194,6 +194,7 @@ FAULTS: list[tuple[dict[str, Any], Callable[[Case], Any], str, str]] = [
     ({"RETELL_SQLITE_SYNCHRONOUS": "NORMAL"}, do_nothing, "note durability", "FULL"),
     ({}, meet_an_old_sqlite, "problem durability", "SQLite 3.51.3 or later in all processes"),
     ({"RETELL_DISPATCH": "inline"}, do_nothing, "note dispatch", "worker --once"),
+    ({"RETELL_DISPATCH": "celery"}, do_nothing, "problem dispatch", "events are kept"),
     ({}, forget_the_receiver, "problem receivers", "connect_via"),
     ({}, lambda c: c.patch.setattr(call_ended, "is_muted", True), "note receivers", "mutes"),
     ({}, rename_a_receiver, "problem receivers", "--receiver shop:old --as NEW"),
