@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 # Lowest versions that pyproject.toml allows, or the pins of the tools.
 CONSTRAINTS ?= constraints.txt
 PYTHONS := 3.10 3.11 3.12 3.13
-FAULTS := tests/test_kill.py tests/test_outages.py tests/test_load.py tests/test_celery_kill.py
+FAULTS := tests/test_kill.py tests/test_outages.py tests/test_load.py
+CLUSTER := tests/test_celery_kill.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults test-all test-oldest contract lint format bench bench-receive \
+.PHONY: help demo test test-faults test-cluster test-all test-oldest contract lint format bench bench-receive \
   bench-serve bench-scale soak wheel clean
 
 help:  ## Say what there is; begin with make demo. PYTHON=python3.12 takes another Python
@@ -18,10 +19,13 @@ demo: $(VENV)/.installed  ## Play a call to the quickstart application; ONCE=1 s
 	@$(BIN)/python examples/demo.py $(if $(ONCE),--once)
 
 test: $(VENV)/.developing  ## Run the tests but for test-faults, in five minutes; ARGS goes to pytest
-	$(BIN)/pytest $(FAULTS:%=--ignore=%) $(ARGS)
+	$(BIN)/pytest $(FAULTS:%=--ignore=%) $(CLUSTER:%=--ignore=%) $(ARGS)
 
 test-faults: $(VENV)/.developing  ## Kill servers, stop databases, fill disks, load; soak is the longer form
 	$(BIN)/pytest $(FAULTS) $(ARGS)
+
+test-cluster: $(VENV)/.developing  ## Kill Celery's workers and restart its brokers, for four minutes
+	$(BIN)/pytest $(CLUSTER) $(ARGS)
 
 test-all:  ## Run the tests on every Python from 3.10 to 3.13 that is here
 	@found=; for version in $(PYTHONS); do \
