@@ -126,8 +126,12 @@ def _start(keeper: LeaseKeeper[Any], changed: threading.Condition) -> threading.
     """The thread holds its keeper only while it renews, and ends with it: apps come and go."""
 
     def wake(_: object) -> None:
-        with changed:
-            changed.notify_all()
+        # In a forked process, its copy may be held by a thread that is not there.
+        if changed.acquire(timeout=1):
+            try:
+                changed.notify_all()
+            finally:
+                changed.release()
 
     reference = weakref.ref(keeper, wake)
     thread = threading.Thread(
