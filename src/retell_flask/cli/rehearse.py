@@ -95,7 +95,7 @@ def rehearse(
         played = read_scenario(scenario)
         began = datetime.now(timezone.utc) - timedelta(seconds=(1 - pace) * played.seconds)
         rehearsal = Rehearsal(played, dict(map(setting, settings)), started_at=began)
-        rehearsal.posting(played.steps[0])
+        rehearsal.payload(played.steps[0])
     except (ValueError, OSError) as error:
         raise click.UsageError(plain(str(error), 2000)) from None
     where = target(url, state.url_prefix)
@@ -144,12 +144,12 @@ def _play(
 
 
 def _send(rehearsal: Rehearsal, step: Step, sender: Sender) -> list[Reply]:
-    from ..testing.payloads import encode
+    from ..testing.payloads import encode, path_of
     from ..testing.sending import Load
 
-    posting = rehearsal.posting(step)
-    body = encode(posting.payload)
-    load = Load(sender, lambda: body, posting.path, twins=step.twins)
+    payload = rehearsal.payload(step)
+    body = encode(payload)
+    load = Load(sender, lambda: body, path_of(payload), twins=step.twins)
     return [each.reply for each in load.run()]
 
 

@@ -40,7 +40,8 @@ def sweep(state: State, *, once: bool, every: timedelta) -> None:
     are found by this alone. Run one of it, or have Celery's beat do the same:
 
     \b
-      CELERY = {"beat_schedule": {"retell": {"task": "retell_flask.sweep", "schedule": 10}}}
+      CELERY = {"beat_schedule": {"retell": {
+          "task": "retell_flask.sweep", "schedule": 10, "options": {"expires": 10}}}}
 
     A database or a broker that is down is waited for.
     """

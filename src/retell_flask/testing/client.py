@@ -132,7 +132,7 @@ class RetellTestClient:
         rehearsal = Rehearsal(read_scenario(scenario), changes)
         all_sent = []
         for step in rehearsal.steps():
-            payload = rehearsal.posting(step).payload
+            payload = rehearsal.payload(step)
             all_sent += [self._deliver(payload, check) for _ in range(max(twins, step.twins))]
             rehearsal.heed(step, all_sent[-1].response.get_data())
         return all_sent

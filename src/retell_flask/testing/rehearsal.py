@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -34,7 +34,6 @@ from .payloads import (
     function_request,
     give_ids,
     has_field,
-    path_of,
     renew,
     sample,
     session_id_of,
@@ -122,13 +121,6 @@ def _fit(got: list[str], wanted: list[str]) -> bool:
     )
 
 
-class Posting(NamedTuple):
-    """What is posted to ``path`` below the blueprint's prefix."""
-
-    path: str
-    payload: dict[str, Any]
-
-
 def scenario_names() -> list[str]:
     """The names of the scenarios that come with the package, sorted."""
     return sorted(
@@ -161,7 +153,7 @@ def _check(scenario: Scenario, name: str | Path) -> None:
     rehearsal = Rehearsal(scenario)
     for number, step in enumerate(scenario.steps, 1):
         try:
-            rehearsal.posting(step)
+            rehearsal.payload(step)
         except ValueError as error:
             raise ValueError(f"{name}, step {number}: {error}") from None
 
@@ -194,7 +186,7 @@ class Rehearsal:
                 return
             yield step
 
-    def posting(self, step: Step) -> Posting:
+    def payload(self, step: Step) -> dict[str, Any]:
         """What a step sends. Raises ``ValueError``."""
         if step.function is not None:
             payload = function_request(step.function, step.arguments)
@@ -206,7 +198,7 @@ class Rehearsal:
         changes = _of_inbound(payload, self._changes) if step.is_inbound else self._changes
         payload = change(payload, {**changes, **step.changes})
         self.session_id = session_id_of(payload) or self.session_id
-        return Posting(path_of(payload), payload)
+        return payload
 
     def heed(self, step: Step, answer: bytes) -> None:
         """Let the answer to an inbound call change what follows, as Retell does."""
