@@ -24,7 +24,7 @@ test: $(VENV)/.developing  ## Run the tests but for test-faults, in five minutes
 test-faults: $(VENV)/.developing  ## Kill servers, stop databases, fill disks, load; soak is the longer form
 	$(BIN)/pytest $(FAULTS) $(ARGS)
 
-test-cluster: $(VENV)/.developing  ## Kill Celery's workers and restart its brokers, for four minutes
+test-cluster: $(VENV)/.developing  ## Kill Celery's workers and restart its brokers, for six minutes
 	$(BIN)/pytest $(CLUSTER) $(ARGS)
 
 test-all:  ## Run the tests on every Python from 3.10 to 3.13 that is here

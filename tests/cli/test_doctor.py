@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from flask import Flask, redirect
 from flask_wtf import CSRFProtect
 from sqlalchemy import create_engine, event
@@ -23,6 +24,7 @@ from retell_flask.cli.doctor.set_up import SetUp
 from retell_flask.inbox import schema, sqlite
 from retell_flask.inbox.filelock import FileLock
 from retellapi import Reply, Reset, RetellApi, Silence, make_agent
+from servers import free_port
 from support import KEY, PATH, SECRET
 
 URL = f"https://shop.example{PATH}"
@@ -194,7 +196,6 @@ FAULTS: list[tuple[dict[str, Any], Callable[[Case], Any], str, str]] = [
     ({"RETELL_SQLITE_SYNCHRONOUS": "NORMAL"}, do_nothing, "note durability", "FULL"),
     ({}, meet_an_old_sqlite, "problem durability", "SQLite 3.51.3 or later in all processes"),
     ({"RETELL_DISPATCH": "inline"}, do_nothing, "note dispatch", "worker --once"),
-    ({"RETELL_DISPATCH": "celery"}, do_nothing, "problem dispatch", "events are kept"),
     ({}, forget_the_receiver, "problem receivers", "connect_via"),
     ({}, lambda c: c.patch.setattr(call_ended, "is_muted", True), "note receivers", "mutes"),
     ({}, rename_a_receiver, "problem receivers", "--receiver shop:old --as NEW"),
@@ -229,6 +230,28 @@ def test_a_fault_is_found_alone_with_what_to_do(
     fault(case)
     ((level, subject, said),) = findings(case.shop)
     assert f"{level} {subject}" == expected
+    assert advice in said
+
+
+@pytest.mark.parametrize(
+    ("broker", "expected", "advice"),
+    [
+        (None, "problem", "events are kept"),
+        ("nosuch://", "problem", "events are kept"),
+        ("redis://127.0.0.1:{port}/0", "problem", "once it is back"),
+        ("memory://", "note", "celery -A … worker -Q QUEUE"),
+    ],
+)
+def test_what_celery_lacks_is_found(
+    make_case: Callable[..., Case], broker: str | None, expected: str, advice: str
+) -> None:
+    shop = make_case(RETELL_DISPATCH="celery").shop
+    if broker:
+        broker = broker.format(port=free_port())
+        shop.app.extensions["celery"] = Celery("shop", broker=broker, set_as_current=False)
+    ((*file, several_hosts), (*found, said)) = findings(shop)
+    assert (file, found) == (["note", "dispatch"], [expected, "dispatch"])
+    assert "RETELL_INBOX_URL" in several_hosts
     assert advice in said
 
 

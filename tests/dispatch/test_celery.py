@@ -142,6 +142,18 @@ def test_calls_are_delivered_by_a_worker_in_order(
     assert len(lines) == 40
 
 
+def test_the_workers_that_take_our_messages_are_found(
+    cluster: Cluster, start_worker: StartWorker
+) -> None:
+    start_worker("-Q", "another", "-n", "other@%h")
+    assert cluster.dispatcher.find_workers() == []
+    start_worker("-n", "ours@%h")
+    deadline = time.monotonic() + 30
+    while not (found := cluster.dispatcher.find_workers()):
+        assert time.monotonic() < deadline
+    assert [name.partition("@")[0] for name in found] == ["ours"]
+
+
 def test_what_has_no_message_is_sent_by_the_sweep_once(
     cluster: Cluster, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ _MOST_BATCHES = 20
 _PAUSE_SECONDS = 1.0
 _IDLE_SECONDS = 60.0  # after which a connection is made anew: it may be gone without a word
 _PATIENCE_SECONDS = 5
+_ANSWER_SECONDS = 2.0
 _JSON = "application/json"
 # Acknowledged first, since the inbox and not the broker knows what has still to be run.
 _OF_A_TASK: dict[str, Any] = {
@@ -78,6 +79,23 @@ class CeleryDispatcher(ProcessBound):
         Raises ``ConfigurationError``.
         """
         return find_celery(self._app, self._prefix, self._options())
+
+    def find_workers(self) -> list[str]:
+        """The names of Celery's workers that take our messages and answered within a moment.
+
+        Raises ``ConfigurationError``, and what the broker's client raises where it is down.
+        """
+        celery = self.check()
+        queue = celery.amqp.router.route(self._options(), DELIVER)["queue"].name
+        with self._connected(celery) as connection:
+            answers = celery.control.inspect(
+                timeout=_ANSWER_SECONDS, connection=connection
+            ).active_queues()
+        return sorted(
+            worker
+            for worker, queues in (answers or {}).items()
+            if queue in (each["name"] for each in queues)
+        )
 
     def start(self) -> None:
         """Nothing to begin: Celery's workers are processes of their own."""
@@ -135,21 +153,25 @@ class CeleryDispatcher(ProcessBound):
     def _producing(self) -> Iterator[Any]:
         """A function that sends a message, over a connection that waits for nobody for long."""
         celery = self.check()
+        with self._connected(celery) as connection, celery.amqp.Producer(connection) as producer:
+
+            def send(entry_id: int) -> None:
+                celery.tasks[DELIVER].apply_async(
+                    (self._inbox.blueprint, entry_id),
+                    producer=producer,
+                    retry=False,
+                    **self._options(),
+                )
+
+            yield send
+
+    @contextmanager
+    def _connected(self, celery: Celery) -> Iterator[Any]:
         with celery.connection_for_write() as connection:
             time_outs = _TIME_OUTS.get(connection.transport.driver_type, {})
             connection.transport_options = {**time_outs, **(connection.transport_options or {})}
             connection.ensure_connection(max_retries=1, timeout=_PATIENCE_SECONDS)
-            with celery.amqp.Producer(connection) as producer:
-
-                def send(entry_id: int) -> None:
-                    celery.tasks[DELIVER].apply_async(
-                        (self._inbox.blueprint, entry_id),
-                        producer=producer,
-                        retry=False,
-                        **self._options(),
-                    )
-
-                yield send
+            yield connection
 
     def _start_thread(self) -> None:
         with self._starting:
@@ -196,6 +218,13 @@ def find_celery(app: Flask, prefix: str, options: dict[str, Any]) -> Celery:
             "Celery's accept_content leaves 'json' out, so its workers would refuse the messages "
             f"that {prefix}_DISPATCH = 'celery' sends. Add it."
         )
+    try:
+        found.connection_for_write().transport  # noqa: B018
+    except Exception as error:  # of whatever is imported for it; its text may hold the address
+        raise ConfigurationError(
+            f"Celery's broker_url cannot be used here ({type(error).__name__}). Look at it, and "
+            'install what its kind needs, such as pip install "celery[redis]".'
+        ) from None
     try:
         routed = found.amqp.router.route(dict(options), DELIVER)
     except QueueNotFound:

@@ -200,15 +200,18 @@ def _take() -> Update:
     )
 
 
+def _is_due(c: Any, *, by_any_clock: bool) -> ColumnElement[bool]:
+    is_due: ColumnElement[bool] = c.next_attempt_at <= at("now")
+    return or_(is_due, c.next_attempt_at == c.received_at) if by_any_clock else is_due
+
+
 def _runnable(*, by_any_clock: bool = False) -> list[ColumnElement[bool]]:
     """What is due, and has to wait for no other.
 
     ``by_any_clock``: what was never tried is due however late this host's clock is.
     """
     c = _candidate.c
-    is_due = c.next_attempt_at <= at("now")
-    if by_any_clock:
-        is_due = or_(is_due, c.next_attempt_at == c.received_at)
+    is_due = _is_due(c, by_any_clock=by_any_clock)
     in_session = and_(_o.blueprint == c.blueprint, _o.session == c.session, _o.id != c.id)
     runs = exists().where(in_session, is_(_o.status, EntryStatus.RUNNING))
     # What can be run now goes first however long the others waited; what cannot be run yet
@@ -269,14 +272,23 @@ def _mark_sent(dialect: Any) -> Insert:
 
 
 def _find_next_of_session() -> Select[int]:
-    """The entry of a call or chat that could be leased now."""
-    c = _candidate.c
-    return (
-        select(c.id)
-        .where(*_runnable(by_any_clock=True), c.session == bindparam("of_session"))
-        .order_by(c.stage, c.id)
+    """The entry of a call or chat that could be leased now.
+
+    Only the first that is due is looked at, since it holds up whatever comes after it.
+    """
+    first = (
+        select(_o.id)
+        .where(
+            _o.blueprint == bindparam("inbox"),
+            _o.session == bindparam("of_session"),
+            is_(_o.status, EntryStatus.PENDING),
+            _is_due(_o, by_any_clock=True),
+        )
+        .order_by(_o.stage, func.coalesce(_o.revises, _o.id), _o.id)
         .limit(1)
+        .scalar_subquery()
     )
+    return select(_candidate.c.id).where(*_runnable(by_any_clock=True), _candidate.c.id == first)
 
 
 def _take_due(*guards: Any, by_any_clock: bool = False) -> Update:

@@ -15,6 +15,7 @@ from ...events import INBOUND_TYPES, SUBJECTS
 from ...inbox import maintenance
 from ...inbox.entry import DeliveryStatus, EntryStatus
 from ...inbox.schema import entries
+from ...inbox.sqlite import FileDatabase
 from ...inbox.statements import is_
 from ...inbox.store import Inbox
 from ...signals import OUTCOMES, SIGNALS
@@ -45,8 +46,8 @@ _LONG_PENDING = timedelta(minutes=15)
 def check_dispatch(set_up: SetUp) -> Findings:
     """Who runs the receivers, and what has to run for that."""
     dispatcher = set_up.state.dispatcher
-    known = (find(set_up) for kind, find in _DISPATCHERS if isinstance(dispatcher, kind))
-    yield next(known, None) or _celery(set_up)
+    known = [find(set_up) for kind, find in _DISPATCHERS if isinstance(dispatcher, kind)]
+    yield from known or _celery(set_up)
 
 
 def _threads(set_up: SetUp) -> Finding:
@@ -73,19 +74,39 @@ def _direct(set_up: SetUp) -> Finding:
     return ok("dispatch", f"By {describe_dispatch(set_up.state)}.")
 
 
-def _celery(set_up: SetUp) -> Finding:
+def _celery(set_up: SetUp) -> Findings:
     """Its module may be imported only where Celery is installed."""
     dispatcher: Any = set_up.state.dispatcher
+    how = describe_dispatch(set_up.state)
+    if set_up.inbox and isinstance(set_up.inbox.database, FileDatabase):
+        yield note(
+            "dispatch",
+            "The inbox is a SQLite file, so all servers and workers have to be on this host.",
+            f"Several hosts need PostgreSQL: {set_up.prefix}_INBOX_URL.",
+        )
     try:
-        dispatcher.check()
+        workers = dispatcher.find_workers()
     except ConfigurationError as error:
-        return problem("dispatch", str(error), "Until then, events are kept and not delivered.")
-    sweep = command("sweep", set_up.state)
-    return ok(
-        "dispatch",
-        f"By {describe_dispatch(set_up.state)}. A sweep has to run: retell_flask.sweep in "
-        f"Celery's beat, or {sweep}.",
-    )
+        yield problem("dispatch", str(error), "Until then, events are kept and not delivered.")
+    except Exception as error:  # the broker's, in each client's own words
+        yield problem(
+            "dispatch",
+            f"By {how}, whose broker does not answer ({type(error).__name__}).",
+            "Events are kept, and a sweep sends what is due once it is back.",
+        )
+    else:
+        sweep = command("sweep", set_up.state)
+        yield ok(
+            "dispatch",
+            f"By {how}. A sweep has to run: retell_flask.sweep in Celery's beat, or {sweep}.",
+        )
+        if not workers:
+            yield note(
+                "dispatch",
+                "No worker of Celery's that takes messages from there has answered.",
+                "Start one: celery -A … worker -Q QUEUE. One of the solo pool does not answer "
+                "while it runs a task.",
+            )
 
 
 _DISPATCHERS: tuple[tuple[type, Callable[[SetUp], Finding]], ...] = (
