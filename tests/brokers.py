@@ -78,14 +78,21 @@ class Broker:
     def kill(self) -> None:
         if self._process is not None:
             kill_group(self._process)
+            # RabbitMQ is a child of what was started, and may end later.
+            eventually(lambda: not self._listens(), what=f"{self.url} is gone")
 
     def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self._log.read_text()
+        if self._listens():
+            return True
+        time.sleep(0.1)
+        return False
+
+    def _listens(self) -> bool:
         try:
             socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
         except OSError:
-            time.sleep(0.1)
             return False
         return True
 

@@ -21,6 +21,7 @@ import pytest
 from celery import Celery
 from sqlalchemy import select
 
+import celeryapp
 from account import Account, Kill
 from brokers import BROKERS, Broker, broker, kill_group
 from databases import postgresql, rows
@@ -312,3 +313,20 @@ def test_a_receiver_that_outlasts_the_visibility_timeout_runs_once(tmp_path: Pat
     print(sum(received.values()) - len(received), "redelivered of", len(received), "messages")
     assert list(by_event.values()) == [["begin", "end"]] * 12
     assert max(received.values()) > 1
+
+
+@pytest.mark.parametrize("name", BROKERS)
+def test_a_broker_that_was_restarted_gets_the_next_message(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with broker(name, tmp_path / "broker") as own:
+        monkeypatch.setenv("BROKER", own.url)
+        url = f"sqlite:///{tmp_path}/inbox.sqlite3"
+        app = celeryapp.create_app(RETELL_API_KEY=KEY, RETELL_INBOX_URL=url)
+        dispatcher = app.extensions["retell"]["retell"].dispatcher
+        assert dispatcher.send(1).wait(10)
+        own.kill()
+        own.start()
+        assert dispatcher.send(2).wait(10)
+        with app.extensions["celery"].connection_for_write() as connection:
+            assert connection.default_channel.queue_purge("celery") == 2

@@ -52,6 +52,16 @@ _TIME_OUTS = {
     "redis": {"socket_timeout": _PATIENCE_SECONDS, "socket_connect_timeout": _PATIENCE_SECONDS},
     "amqp": {"read_timeout": _PATIENCE_SECONDS, "write_timeout": _PATIENCE_SECONDS},
 }
+# RabbitMQ says nothing of a message that it could not take, unless asked; others ignore it.
+_CONFIRMED = {"confirm_publish": True}
+
+
+class _Message:
+    """One that the broker has not taken yet; ``is_over`` is set once it has, or never will."""
+
+    def __init__(self, entry_id: int) -> None:
+        self.entry_id = entry_id
+        self.is_over = threading.Event()
 
 
 class CeleryDispatcher(ProcessBound):
@@ -69,7 +79,7 @@ class CeleryDispatcher(ProcessBound):
     def begin_anew(self) -> None:
         """Leave the parent's thread and connection to it, after a fork."""
         self._throttle = Throttle()
-        self._waiting: queue.Queue[int] = queue.Queue(_MOST_WAITING)
+        self._waiting: queue.Queue[_Message] = queue.Queue(_MOST_WAITING)
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -108,26 +118,27 @@ class CeleryDispatcher(ProcessBound):
             self.send(receipt.entry_id)
         return Answer.RECEIVED
 
-    def send(self, entry_id: int) -> None:
-        """Hand a message to the thread that sends them."""
+    def send(self, entry_id: int) -> threading.Event:
+        """Hand a message to the thread that sends them; set once it is sent, or given up."""
+        message = _Message(entry_id)
         try:
-            self._waiting.put_nowait(entry_id)
+            self._waiting.put_nowait(message)
         except queue.Full:
+            message.is_over.set()
             self._complain("The broker takes no messages: the sweep will send them")
         if self._thread is None or not self._thread.is_alive():
             self._start_thread()
+        return message.is_over
 
     def deliver(self, entry_id: int) -> None:
         """In a worker: run what is due of an entry, and have its call's next one sent."""
         try:
             following = self._deliverer.deliver_due(entry_id)
-            if following is not None:
-                with self._producing() as send:
-                    send(following)
         except InboxError as error:
             self._complain(f"Deliveries stand still: {error}")
-        except OperationalError as error:
-            self._complain(f"A call's next event has no message ({error}): the sweep will send it")
+            return
+        if following is not None:
+            self.send(following).wait(_PATIENCE_SECONDS)  # this process may end with its task
 
     def sweep(self) -> int:
         """Send messages for what is due and has none; how many.
@@ -168,8 +179,11 @@ class CeleryDispatcher(ProcessBound):
     @contextmanager
     def _connected(self, celery: Celery) -> Iterator[Any]:
         with celery.connection_for_write() as connection:
-            time_outs = _TIME_OUTS.get(connection.transport.driver_type, {})
-            connection.transport_options = {**time_outs, **(connection.transport_options or {})}
+            connection.transport_options = {
+                **_TIME_OUTS.get(connection.transport.driver_type, {}),
+                **(connection.transport_options or {}),
+                **_CONFIRMED,
+            }
             connection.ensure_connection(max_retries=1, timeout=_PATIENCE_SECONDS)
             yield connection
 
@@ -185,16 +199,25 @@ class CeleryDispatcher(ProcessBound):
                 self._thread = thread
 
     def _work(self) -> None:
+        message: _Message | None = None
         while True:
-            entry_id = self._waiting.get()
+            message = message or self._waiting.get()
+            is_fresh = True
             try:
                 with self._producing() as send:
                     while True:
-                        send(entry_id)
-                        entry_id = self._waiting.get(timeout=_IDLE_SECONDS)
+                        send(message.entry_id)
+                        message.is_over.set()
+                        message, is_fresh = None, False
+                        message = self._waiting.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
                 continue
             except Exception as error:  # the broker's, in each client's own words
+                if message is not None and not is_fresh:
+                    continue  # the broker was restarted since: once more, on a new connection
+                if message is not None:
+                    message.is_over.set()
+                    message = None
                 self._complain(f"No message is sent: {error}. The sweep will, once it can")
                 threading.Event().wait(_PAUSE_SECONDS)
 
