@@ -239,13 +239,13 @@ def test_a_fault_is_found_alone_with_what_to_do(
         (None, "problem", "events are kept"),
         ("nosuch://", "problem", "events are kept"),
         ("redis://127.0.0.1:{port}/0", "problem", "once it is back"),
-        ("memory://", "note", "celery -A … worker -Q QUEUE"),
+        ("memory://", "note", "celery -A … worker -Q calls"),
     ],
 )
 def test_what_celery_lacks_is_found(
     make_case: Callable[..., Case], broker: str | None, expected: str, advice: str
 ) -> None:
-    shop = make_case(RETELL_DISPATCH="celery").shop
+    shop = make_case(RETELL_DISPATCH="celery", RETELL_CELERY_QUEUE="calls").shop
     if broker:
         broker = broker.format(port=free_port())
         shop.app.extensions["celery"] = Celery("shop", broker=broker, set_as_current=False)

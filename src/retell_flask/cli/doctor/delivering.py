@@ -101,11 +101,12 @@ def _celery(set_up: SetUp) -> Findings:
             f"By {how}. A sweep has to run: retell_flask.sweep in Celery's beat, or {sweep}.",
         )
         if not workers:
+            queue = set_up.state.settings.celery_queue
+            start = "celery -A … worker" + (f" -Q {queue}" if queue else "")
             yield note(
                 "dispatch",
                 "No worker of Celery's that takes messages from there has answered.",
-                "Start one: celery -A … worker -Q QUEUE. One of the solo pool does not answer "
-                "while it runs a task.",
+                f"Start one: {start}. One of the solo pool does not answer while it runs a task.",
             )
 
 

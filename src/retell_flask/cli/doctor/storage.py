@@ -179,4 +179,4 @@ def check_database_clock(set_up: SetUp) -> Findings:
         )
     else:
         bound = timedelta(seconds=max(1, int(limit.total_seconds())))
-        yield ok("clock", f"This host's clock agrees with the database's to {age(bound)}.")
+        yield ok("clock", f"This host's clock agrees with the database's to within {age(bound)}.")
