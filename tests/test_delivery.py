@@ -282,20 +282,23 @@ def test_nobody_listening_is_one_line_per_type(
     assert caplog.text.count("Nobody listens to call_ended") == 1
 
 
+@pytest.mark.parametrize(("reason", "told"), [("", ""), ("Busy.", ": Busy.")])
 def test_a_failure_says_in_the_log_what_follows(
     retell: RetellBlueprint,
     deliverer: Deliverer,
     add: Callable[..., int],
     caplog: pytest.LogCaptureFixture,
+    reason: str,
+    told: str,
 ) -> None:
     @retell.on("call_ended", name="store")
     def store(sender: Any, **extra: Any) -> None:
-        raise Retry(after=7)
+        raise Retry(after=7, reason=reason)
 
     add()
     run_all(deliverer)
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line == "store wants call_ended of call_1 again; attempt 1 of 6, next in 7 s"
+    assert line == f"store wants call_ended of call_1 again{told}; attempt 1 of 6, next in 7 s"
 
 
 def test_an_interrupt_gives_the_entry_back(

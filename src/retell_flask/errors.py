@@ -130,10 +130,12 @@ class Retry(Exception):
 
     ``after`` is a number of seconds or a ``timedelta``; without it the usual backoff
     holds. In the mode without an inbox the answer is 500 and Retell chooses the moment.
+    ``reason`` is logged, and kept with the delivery.
     """
 
-    def __init__(self, after: float | timedelta | None = None) -> None:
-        super().__init__("The receiver asked for another attempt.")
+    def __init__(self, after: float | timedelta | None = None, *, reason: str = "") -> None:
+        super().__init__(reason or "The receiver asked for another attempt.")
+        self.reason: str = reason
         if isinstance(after, (int, float)):
             after = timedelta(seconds=after)
         if after is not None and not isinstance(after, timedelta):
@@ -146,4 +148,4 @@ class GiveUp(Exception):
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason or "The receiver gave up.")
-        self.reason = reason
+        self.reason: str = reason

@@ -145,7 +145,7 @@ def log_outcome(outcome: Outcome, event: Event, then: str = "") -> None:
         outcome.receiver,
         loggable(event.type) if is_own else f"{outcome.signal} ({loggable(event.type)})",
         loggable(event.session_id or event.id),
-        f": {loggable(text_of(error))}" if isinstance(error, GiveUp) else "",
+        _explanation(error),
         then and f"; {then}",
         exc_info=error if with_traceback else None,
         extra={
@@ -158,6 +158,13 @@ def log_outcome(outcome: Outcome, event: Event, then: str = "") -> None:
             "retell_duration_ms": round(outcome.seconds * 1000, 3),
         },
     )
+
+
+def _explanation(error: BaseException | None) -> str:
+    """In the receiver's own words, where it asks for something."""
+    if isinstance(error, GiveUp) or (isinstance(error, Retry) and error.reason):
+        return f": {loggable(text_of(error))}"
+    return ""
 
 
 _LOG_LINES: tuple[tuple[type, tuple[int, str, bool]], ...] = (
