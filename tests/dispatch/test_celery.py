@@ -24,7 +24,7 @@ from retell_flask.inbox.entry import EntryStatus
 from retell_flask.inbox.maintenance import Query, search
 from retell_flask.state import State
 from retell_flask.testing import RetellTestClient
-from servers import free_port
+from servers import eventually, free_port
 from services import require_service
 from support import KEY, Post, call_payload, make_app, make_post
 
@@ -106,17 +106,19 @@ def start_worker(cluster: Cluster) -> Iterator[Callable[..., subprocess.Popen[by
     def start(*options: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "celery", "-A", "celery_worker:celery_app", "worker"]
         own = ["--pool=solo", "--without-gossip", "--without-mingle", "--without-heartbeat"]
-        queues = ["-Q", cluster.environment["RETELL_CELERY_QUEUE"]]
-        with (cluster.journal.parent / f"worker-{len(workers)}.log").open("wb") as log:
+        queues = ["-Q", cluster.environment["RETELL_CELERY_QUEUE"], "--loglevel=INFO"]
+        log = cluster.journal.parent / f"worker-{len(workers)}.log"
+        with log.open("wb") as file:
             workers.append(
                 subprocess.Popen(
                     [*command, *own, *queues, *options],
                     cwd=HERE,
                     env=cluster.environment,
-                    stdout=log,
-                    stderr=log,
+                    stdout=file,
+                    stderr=file,
                 )
             )
+        eventually(lambda: " ready." in log.read_text("utf-8"), 30, what="the worker is ready")
         return workers[-1]
 
     yield start
@@ -164,7 +166,7 @@ def test_what_has_no_message_is_sent_by_the_sweep_once(
     time.sleep(2.1)
     assert [cluster.dispatcher.sweep() for _ in range(3)] == [20, 0, 0]
     start_worker()
-    cluster.wait(20)
+    cluster.wait(20, sweeping=True)  # messages live as long as a lease
     assert cluster.dispatcher.sweep() == 0
 
 
@@ -173,9 +175,9 @@ def test_a_message_that_comes_twice_changes_nothing(
 ) -> None:
     cluster.post(call_payload("call_started"))
     (entry,) = search(cluster.state.inbox, Query())  # type: ignore[arg-type]
+    start_worker()
     for _ in range(5):
         cluster.dispatcher.send(entry.id)
-    start_worker()
     cluster.wait(1)
     time.sleep(0.5)
     assert len(cluster.journal.read_text().splitlines()) == 1

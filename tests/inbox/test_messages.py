@@ -8,6 +8,7 @@ import pytest
 
 from databases import Clock
 from retell_flask import InboxError, parse_event
+from retell_flask.inbox import store
 from retell_flask.inbox.entry import DeliveryStatus, Result, Target
 from retell_flask.inbox.store import Inbox
 from retell_flask.testing import encode
@@ -105,3 +106,39 @@ def test_an_event_whose_turn_has_not_come_is_not_leased(inbox: Inbox) -> None:
     assert inbox.claim_due_entry(first, lambda event: TARGETS)
     assert inbox.claim_due_entry(first, lambda event: TARGETS) is None
     assert inbox.find_next("call_1") is None
+
+
+def test_no_more_is_told_than_workers_get_through(
+    inbox: Inbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_FEWEST_TOLD", 2)
+    for number in range(9):
+        add(inbox, call_id=f"call_{number}")
+    clock.tick(60)
+    told = inbox.mark_unsent(10)
+    assert len(told) == 2
+    assert inbox.mark_unsent(10) == []
+    finish(inbox, *told)
+    told = inbox.mark_unsent(10)
+    assert len(told) == 2
+    finish(inbox, *told)
+    assert len(inbox.mark_unsent(10)) == 4  # as many as were done in a lease
+
+
+def finish(inbox: Inbox, *entry_ids: int) -> None:
+    for entry_id in entry_ids:
+        claim = inbox.claim_due_entry(entry_id, lambda event: TARGETS)
+        assert claim
+        inbox.advance(claim, Result(DeliveryStatus.DONE))
+
+
+def test_what_was_told_in_vain_makes_room_after_a_lease(
+    inbox: Inbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_FEWEST_TOLD", 2)
+    for number in range(3):
+        add(inbox, call_id=f"call_{number}")
+    clock.tick(60)
+    assert len(inbox.mark_unsent(10)) == 2
+    clock.tick(60)
+    assert len(inbox.mark_unsent(10)) == 2

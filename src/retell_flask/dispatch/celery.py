@@ -32,8 +32,8 @@ _logger = logging.getLogger(__name__)
 DELIVER = "retell_flask.deliver"
 SWEEP = "retell_flask.sweep"
 _MOST_WAITING = 1_000  # for the broker, in one process: what is more, the sweep sends
-_SWEPT_TOGETHER = 500
-_MOST_BATCHES = 20
+_SWEPT_TOGETHER = 2_000
+_MOST_BATCHES = 5
 _PAUSE_SECONDS = 1.0
 _IDLE_SECONDS = 60.0  # after which a connection is made anew: it may be gone without a word
 _PATIENCE_SECONDS = 5
@@ -73,6 +73,7 @@ class CeleryDispatcher(ProcessBound):
         self._deliverer = deliverer
         self._inbox = deliverer.inbox
         self._queue = deliverer.inbox.settings.celery_queue
+        self._lease = deliverer.inbox.settings.lease.total_seconds()
         self.begin_anew()
         bind_to_process(self)
 
@@ -171,6 +172,7 @@ class CeleryDispatcher(ProcessBound):
                     (self._inbox.blueprint, entry_id),
                     producer=producer,
                     retry=False,
+                    expires=self._lease,  # after which a sweep sends another
                     **self._options(),
                 )
 

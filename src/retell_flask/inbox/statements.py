@@ -271,6 +271,16 @@ def _mark_sent(dialect: Any) -> Insert:
     return marked
 
 
+def _count_sent() -> Select[int, int]:
+    """How much a cluster was told of in a lease's time, and how much of that waits for it."""
+    waits = and_(is_(_e.status, EntryStatus.PENDING), _e.next_attempt_at <= messages.c.sent_at)
+    return (
+        select(func.count(), func.count(case((waits, 1))))
+        .select_from(entries.join(messages, messages.c.entry_id == _e.id))
+        .where(_e.blueprint == bindparam("inbox"), messages.c.sent_at > at("lost_before"))
+    )
+
+
 def _find_next_of_session() -> Select[int]:
     """The entry of a call or chat that could be leased now.
 
@@ -450,6 +460,7 @@ SWEEP = _sweep()
 MARK_SENT = {
     name: _mark_sent(dialect) for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
 }
+COUNT_SENT = _count_sent()
 FIND_NEXT_OF_SESSION = _find_next_of_session()
 TAKE_DUE = _take_due()
 TAKE_DUE_ENTRY = _take_due(_candidate.c.id == bindparam("entry_id"), by_any_clock=True)

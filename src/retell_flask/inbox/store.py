@@ -41,6 +41,7 @@ from .schema import agents, entries, pruned
 T = TypeVar("T")
 
 _DIED = "The process ended while it ran."
+_FEWEST_TOLD = 2_000
 _CLAIM_TRIES = 3
 _MOST_AGENTS_KNOWN = 10_000
 _AFTER_A_FAULT = timedelta(minutes=1)
@@ -180,14 +181,21 @@ class Inbox:
     def mark_unsent(self, most: int) -> list[int]:
         """The entries that could be leased now, and of which no worker was told in a lease's
         time; they count as told from here on. What expired is freed first.
+
+        As many wait for workers as these got through in a lease's time, or 2,000: more would only
+        be told again and again.
         """
         now = self.clock()
-        names = {**self._at(now), "lost_before": now - self.settings.lease, "most": most}
+        names = {**self._at(now), "lost_before": now - self.settings.lease}
 
         def operation(connection: Connection) -> list[int]:
             self._free_expired(connection, names)
+            told, waiting = connection.execute(statements.COUNT_SENT, names).one()
+            room = max(_FEWEST_TOLD, told - waiting) - waiting
+            if room <= 0:
+                return []
             mark = statements.MARK_SENT[connection.dialect.name]
-            return list(connection.execute(mark, names).scalars())
+            return list(connection.execute(mark, {**names, "most": min(most, room)}).scalars())
 
         was_out = self._is_out
         marked = self._write(operation)
