@@ -329,4 +329,6 @@ def test_a_broker_that_was_restarted_gets_the_next_message(
         own.start()
         assert dispatcher.send(2).wait(10)
         with app.extensions["celery"].connection_for_write() as connection:
-            assert connection.default_channel.queue_purge("celery") == 2
+            # A message is transient, so RabbitMQ forgets the first one.
+            found = connection.default_channel.queue_purge("celery")
+            assert found == {"Redis": 2, "RabbitMQ": 1}[name]

@@ -107,26 +107,28 @@ class Deliverer:
         """
         claim = self.inbox.claim_due(self.targets)
         if claim is None:
-            self._pruner.prune_some()
+            self.prune_some()
             return False
         on_claim()
         self._run(claim)
-        self._pruner.prune_some()
+        self.prune_some()
         return True
 
-    def deliver_due(self, entry_id: int) -> int | None:
+    def deliver_due(self, entry_id: int, as_of: datetime | None = None) -> int | None:
         """Run what is due of an entry whose turn it is, and say which of its call's is next.
 
-        Raises ``InboxError``.
+        ``as_of``: when, by the clock of a host that says that it is due. Raises ``InboxError``.
         """
-        claim = self.inbox.claim_due_entry(entry_id, self.targets)
+        claim = self.inbox.claim_due_entry(entry_id, self.targets, as_of)
         if claim is None:
             return None
-        # Longer than a lease nobody waits to record a result: somebody else may run it by then.
-        self._run(claim, self.inbox.settings.lease.total_seconds())
-        self._pruner.prune_some()
+        self._run(claim)
         session = claim.entry.session
         return None if session is None else self.inbox.find_next(session)
+
+    def prune_some(self) -> None:
+        """Delete a few of the entries that are too old. Raises ``InboxError``."""
+        self._pruner.prune_some()
 
     def deliver_entry(self, entry_id: int) -> Verdict:
         """Run what is not done of one entry, now. Raises ``InboxError``."""
@@ -137,7 +139,7 @@ class Deliverer:
         failed = self._run(claim, INLINE_PATIENCE_SECONDS)
         if claim.lost:
             return Verdict.BUSY
-        self._pruner.prune_some()
+        self.prune_some()
         return Verdict.FAILED if failed else Verdict.FINISHED
 
     def targets(self, event: Event) -> list[Target]:

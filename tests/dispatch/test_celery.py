@@ -8,7 +8,9 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,12 @@ from flask import Flask
 
 import celeryapp
 from databases import empty
-from retell_flask import ConfigurationError, RetellBlueprint
+from retell_flask import ConfigurationError, RetellBlueprint, parse_event
 from retell_flask.dispatch.celery import DELIVER, CeleryDispatcher
 from retell_flask.inbox.entry import EntryStatus
 from retell_flask.inbox.maintenance import Query, search
 from retell_flask.state import State
-from retell_flask.testing import RetellTestClient
+from retell_flask.testing import RetellTestClient, encode
 from servers import eventually, free_port
 from services import require_service
 from support import KEY, Post, call_payload, make_app, make_post
@@ -241,6 +243,9 @@ def test_an_app_without_celery_keeps_what_it_cannot_have_delivered(
     [
         ({"accept_content": ["pickle"]}, "Celery's accept_content leaves 'json' out"),
         ({"accept_content": ["application/json"]}, ""),
+        ({"accept_content": ["nosuch"]}, "accept_content or task_serializer"),
+        ({"task_always_eager": True}, "the web server would run the tasks itself"),
+        ({"broker_url": "nosuch://"}, "broker_url cannot be used here"),
         ({"task_create_missing_queues": False}, "RETELL_CELERY_QUEUE names a queue that Celery's"),
         ({"task_routes": {DELIVER: {"exchange": "x", "routing_key": "y"}}}, ""),
     ],
@@ -260,6 +265,81 @@ def test_settings_of_celery_that_would_lose_messages_are_found(
     else:
         assert dispatcher.check() is app.extensions["celery"]
     app.extensions["retell"]["retell"].inbox.database.dispose()
+
+
+@pytest.fixture
+def dispatcher(retell: RetellBlueprint, tmp_path: Path) -> Iterator[CeleryDispatcher]:
+    """With a broker in memory."""
+    options = {"RETELL_INBOX_URL": f"sqlite:///{tmp_path}/inbox.sqlite3", "RETELL_LEASE": "1s"}
+    app = make_app(retell, RETELL_DISPATCH="celery", **options)
+    app.extensions["celery"] = Celery("shop", broker="memory://", set_as_current=False)
+    with app.app_context():
+        yield app.extensions["retell"]["retell"].dispatcher
+    app.extensions["retell"]["retell"].inbox.database.dispose()
+
+
+def add_unsent(dispatcher: CeleryDispatcher, count: int) -> list[int]:
+    """Entries of which nobody was told in a lease's time."""
+    inbox = dispatcher._inbox
+    long_ago = inbox.clock() - timedelta(minutes=1)
+    bodies = [encode(call_payload("call_started", call_id=f"call_{n}")) for n in range(count)]
+    return [inbox.add(parse_event(body, received_at=long_ago)).entry_id for body in bodies]
+
+
+def test_what_a_sweep_cannot_send_the_next_one_sends(
+    dispatcher: CeleryDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry_ids = add_unsent(dispatcher, 3)
+    sent: list[int] = []
+
+    @contextmanager
+    def producing() -> Iterator[Callable[[int], None]]:
+        def send(entry_id: int) -> None:
+            if len(sent) == 1:
+                sent.append(0)
+                raise OSError("the broker is full")
+            sent.append(entry_id)
+
+        yield send
+
+    monkeypatch.setattr(dispatcher, "_producing", producing)
+    with pytest.raises(OSError, match="full"):
+        dispatcher.sweep()
+    assert dispatcher.sweep() == 2
+    assert sorted(sent) == [0, *entry_ids]
+
+
+def test_a_busy_worker_sweeps_where_nobody_else_does(
+    dispatcher: CeleryDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry_ids = add_unsent(dispatcher, 2)
+    dispatcher.deliver(entry_ids[0])
+    assert dispatcher.sweep() == 1
+    monkeypatch.setattr("retell_flask.dispatch.celery._SWEEP_SECONDS", 0)
+    (another,) = add_unsent(dispatcher, 3)[2:]
+    dispatcher.deliver(another)
+    assert dispatcher.sweep() == 0
+
+
+def test_at_the_end_of_a_process_its_messages_are_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_service("Redis")
+    queue = f"retell_{uuid.uuid4().hex[:12]}"
+    monkeypatch.setenv("BROKER", BROKERS["Redis"])
+    options = {
+        "RETELL_API_KEY": KEY,
+        "RETELL_INBOX_URL": f"sqlite:///{tmp_path}/inbox.sqlite3",
+        "RETELL_CELERY_QUEUE": queue,
+    }
+    code = (
+        f"import celeryapp; app = celeryapp.create_app(**{options!r})\n"
+        "for number in range(300): app.extensions['retell']['retell'].dispatcher.send(number)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=HERE, check=True, timeout=60)
+    client = Celery(broker=BROKERS["Redis"], set_as_current=False)
+    with client, client.connection_for_write() as connection:
+        assert connection.default_channel.queue_purge(queue) == 300
 
 
 def test_in_a_test_the_request_delivers(retell: RetellBlueprint) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -24,18 +25,50 @@ def add(inbox: Inbox, type_: str = "call_started", call_id: str = "call_1") -> i
 
 @pytest.fixture
 def inbox(make: Callable[..., Inbox]) -> Inbox:
-    return make(RETELL_LEASE=60, RETELL_ORDER_WAIT=30)
+    return make(LEASE=60, ORDER_WAIT=30)
 
 
-def test_a_receipt_counts_as_a_message_for_a_lease(inbox: Inbox, clock: Clock) -> None:
+def test_a_receipt_counts_as_a_message_for_its_wait(inbox: Inbox, clock: Clock) -> None:
     entry_id = add(inbox)
     clock.tick(29)
     assert inbox.mark_unsent(10) == []
-    clock.tick(31)
+    clock.tick(1)
     assert inbox.mark_unsent(10) == [entry_id]
+    clock.tick(59)
     assert inbox.mark_unsent(10) == []
     clock.tick(60)
     assert inbox.mark_unsent(10) == [entry_id]
+
+
+def test_what_waits_for_no_turn_is_not_told_of_twice(
+    make: Callable[..., Inbox], clock: Clock
+) -> None:
+    inbox = make(LEASE=60, ORDER_WAIT=0)
+    entry_id = add(inbox)
+    clock.tick(9)
+    assert inbox.mark_unsent(10) == []
+    clock.tick(1)
+    assert inbox.mark_unsent(10) == [entry_id]
+
+
+def test_what_could_not_be_sent_is_told_of_again(inbox: Inbox, clock: Clock) -> None:
+    entry_id = add(inbox)
+    clock.tick(60)
+    assert inbox.mark_unsent(10) == [entry_id]
+    inbox.unmark([entry_id])
+    assert inbox.mark_unsent(10) == [entry_id]
+
+
+def test_a_retry_is_due_for_a_worker_whose_clock_is_behind(inbox: Inbox, clock: Clock) -> None:
+    entry_id = add(inbox)
+    claim = inbox.claim_due_entry(entry_id, lambda event: TARGETS)
+    assert claim
+    inbox.advance(claim, Result(DeliveryStatus.PENDING, "why", clock.now + timedelta(seconds=9)))
+    assert inbox.claim_due_entry(entry_id, lambda event: TARGETS) is None
+    as_of = clock.now + timedelta(seconds=9)
+    again = inbox.claim_due_entry(entry_id, lambda event: TARGETS, as_of)
+    assert again
+    assert again.current
 
 
 def test_a_retry_has_to_be_told_of_as_soon_as_it_is_due(inbox: Inbox, clock: Clock) -> None:

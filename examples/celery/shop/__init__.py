@@ -18,6 +18,7 @@ def create_app() -> Flask:
             "broker_url": os.environ.get("CELERY_BROKER_URL", "redis://localhost"),
             "broker_connection_retry_on_startup": True,
             "task_ignore_result": True,
+            "worker_prefetch_multiplier": 1,  # a handler may take long: another worker is free
             # With RETELL_CELERY_QUEUE, "options" has to name that "queue" as well.
             "beat_schedule": {
                 "retell": {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import InboxError
+from ..errors import ConfigurationError, InboxError
 from ..state import State
 from .common import find_inbox, for_blueprint, span
 from .text import counted, duration, plain, say
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..dispatch.celery import CeleryDispatcher
 
 _EVERY = "10s"
+_OURS = (ConfigurationError, InboxError)
 
 
 @click.command("sweep", short_help="Tell Celery's workers what is due.")
@@ -46,20 +47,22 @@ def sweep(state: State, *, once: bool, every: timedelta) -> None:
     A database or a broker that is down is waited for.
     """
     dispatcher = _find(state)
-    from kombu.exceptions import OperationalError
-
-    find_inbox(state, make=True)
     if once:
+        find_inbox(state, make=True)
         try:
             say(f"{counted(dispatcher.sweep(), 'message')} sent.")
-        except OperationalError as error:
+        except _OURS:
+            raise
+        except Exception as error:  # the broker's, in each client's own words
             raise click.ClickException(plain(f"No message was sent: {error}", 500)) from None
         return
     say(f"Sweeping every {duration(every)}. Ctrl-C stops.")
     while True:
         try:
             dispatcher.sweep()
-        except (InboxError, OSError, OperationalError) as error:
+        except ConfigurationError:
+            raise
+        except Exception as error:  # the broker's, in each client's own words
             say(plain(f"Not this time: {error}", 500))
         time.sleep(every.total_seconds())
 

@@ -1,44 +1,51 @@
 """Celery's workers run the receivers; a message only says that something is due.
 
 The inbox is the truth: a message that is lost, doubled or late changes nothing. Messages are
-acknowledged before a receiver runs, carry no time and are never retried by Celery; what is due
-and was not run is found by the sweep, every few seconds.
+acknowledged before a receiver runs, are not to be run later, and are never retried by Celery; what
+is due and was not run is found by the sweep, every few seconds.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from celery import Celery, shared_task
-from celery.exceptions import QueueNotFound
 from flask import Flask, current_app, has_app_context
-from kombu.exceptions import OperationalError
-from kombu.serialization import prepare_accept_content
 
 from ..delivery import Deliverer
 from ..errors import ConfigurationError, InboxError
 from ..forks import ProcessBound, bind_to_process
 from ..inbox.entry import Receipt
+from ..inbox.schema import from_microseconds, microseconds
 from ..throttle import Throttle, withheld_note
 from . import Answer
+from .broker import (
+    DELIVER,
+    PATIENCE_SECONDS,
+    SWEEP,
+    connected,
+    find_celery,
+    find_takers,
+    queue_of,
+    serializer_of,
+)
 
 _logger = logging.getLogger(__name__)
 
-DELIVER = "retell_flask.deliver"
-SWEEP = "retell_flask.sweep"
-_MOST_WAITING = 1_000  # for the broker, in one process: what is more, the sweep sends
+_MOST_WAITING = 10_000  # for the broker, in one process: what is more, the sweep sends
 _SWEPT_TOGETHER = 2_000
 _MOST_BATCHES = 5
 _PAUSE_SECONDS = 1.0
+_SWEEP_SECONDS = 10.0
 _IDLE_SECONDS = 60.0  # after which a connection is made anew: it may be gone without a word
-_PATIENCE_SECONDS = 5
-_ANSWER_SECONDS = 2.0
-_JSON = "application/json"
 # Acknowledged first, since the inbox and not the broker knows what has still to be run.
 _OF_A_TASK: dict[str, Any] = {
     "ignore_result": True,
@@ -47,13 +54,6 @@ _OF_A_TASK: dict[str, Any] = {
     "max_retries": 0,
     "serializer": "json",
 }
-# Without these, a broker that is silent is waited for without an end.
-_TIME_OUTS = {
-    "redis": {"socket_timeout": _PATIENCE_SECONDS, "socket_connect_timeout": _PATIENCE_SECONDS},
-    "amqp": {"read_timeout": _PATIENCE_SECONDS, "write_timeout": _PATIENCE_SECONDS},
-}
-# RabbitMQ says nothing of a message that it could not take, unless asked; others ignore it.
-_CONFIRMED = {"confirm_publish": True}
 
 
 class _Message:
@@ -81,8 +81,10 @@ class CeleryDispatcher(ProcessBound):
         """Leave the parent's thread and connection to it, after a fork."""
         self._throttle = Throttle()
         self._waiting: queue.Queue[_Message] = queue.Queue(_MOST_WAITING)
+        self._last: _Message | None = None
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._swept_at = time.monotonic()
 
     def check(self) -> Celery:
         """The application's Celery app, set up so that messages get through.
@@ -97,19 +99,27 @@ class CeleryDispatcher(ProcessBound):
         Raises ``ConfigurationError``, and what the broker's client raises where it is down.
         """
         celery = self.check()
-        queue = celery.amqp.router.route(self._options(), DELIVER)["queue"].name
-        with self._connected(celery) as connection:
-            answers = celery.control.inspect(
-                timeout=_ANSWER_SECONDS, connection=connection
-            ).active_queues()
-        return sorted(
-            worker
-            for worker, queues in (answers or {}).items()
-            if queue in (each["name"] for each in queues)
-        )
+        return find_takers(celery, queue_of(celery, DELIVER, self._options()))
+
+    def find_lost_sweeps(self) -> set[str]:
+        """The queues to which Celery's schedule sends sweeps, and from which nobody takes them.
+
+        Raises what ``find_workers`` does.
+        """
+        celery = self.check()
+        queues = {
+            queue_of(celery, SWEEP, entry.get("options") or {})
+            for entry in (celery.conf.beat_schedule or {}).values()
+            if entry.get("task") == SWEEP
+        }
+        return {each for each in queues if not find_takers(celery, each)}
 
     def start(self) -> None:
-        """Nothing to begin: Celery's workers are processes of their own."""
+        """Say at once what would keep messages from being sent. Celery's workers run elsewhere."""
+        try:
+            self.check()
+        except ConfigurationError as error:
+            _logger.error("Events are kept and not delivered: %s", error)
 
     def dispatch(self, receipt: Receipt) -> Answer:
         """Have a message sent, if the broker takes it; else the sweep sends one."""
@@ -124,22 +134,38 @@ class CeleryDispatcher(ProcessBound):
         message = _Message(entry_id)
         try:
             self._waiting.put_nowait(message)
+            self._last = message
         except queue.Full:
             message.is_over.set()
-            self._complain("The broker takes no messages: the sweep will send them")
+            self._complain(
+                "Events come faster than the broker takes messages of them: the sweep "
+                "will send these"
+            )
         if self._thread is None or not self._thread.is_alive():
             self._start_thread()
         return message.is_over
 
-    def deliver(self, entry_id: int) -> None:
-        """In a worker: run what is due of an entry, and have its call's next one sent."""
+    def deliver(self, entry_id: int, as_of: datetime | None = None) -> None:
+        """In a worker: run what is due of an entry, and have its call's next one sent.
+
+        ``as_of``: when, by the clock of the host that sent the message.
+        """
         try:
-            following = self._deliverer.deliver_due(entry_id)
+            following = self._deliverer.deliver_due(entry_id, as_of)
+            if following is not None:
+                self.send(following).wait(PATIENCE_SECONDS)  # this process may end with its task
+            self._deliverer.prune_some()
         except InboxError as error:
             self._complain(f"Deliveries stand still: {error}")
-            return
-        if following is not None:
-            self.send(following).wait(_PATIENCE_SECONDS)  # this process may end with its task
+        self._sweep_if_late()
+
+    def _sweep_if_late(self) -> None:
+        """Where workers are busy, a sweep that Celery's schedule sent waits behind all else."""
+        if time.monotonic() - self._swept_at > _SWEEP_SECONDS:
+            try:
+                self.sweep()
+            except Exception as error:  # the broker's, in each client's own words
+                self._complain(f"A sweep could not look or send: {error}")
 
     def sweep(self) -> int:
         """Send messages for what is due and has none; how many.
@@ -148,11 +174,16 @@ class CeleryDispatcher(ProcessBound):
         broker is down.
         """
         sent = 0
+        self._swept_at = time.monotonic()
         with self._producing() as send:
             for _ in range(_MOST_BATCHES):
                 unsent = self._inbox.mark_unsent(_SWEPT_TOGETHER)
-                for entry_id in unsent:
-                    send(entry_id)
+                for number, entry_id in enumerate(unsent):
+                    try:
+                        send(entry_id)
+                    except Exception:
+                        self._inbox.unmark(unsent[number:])
+                        raise
                 sent += len(unsent)
                 if len(unsent) < _SWEPT_TOGETHER:
                     break
@@ -165,40 +196,40 @@ class CeleryDispatcher(ProcessBound):
     def _producing(self) -> Iterator[Any]:
         """A function that sends a message, over a connection that waits for nobody for long."""
         celery = self.check()
-        with self._connected(celery) as connection, celery.amqp.Producer(connection) as producer:
+        with connected(celery) as connection, celery.amqp.Producer(connection) as producer:
 
             def send(entry_id: int) -> None:
-                celery.tasks[DELIVER].apply_async(
-                    (self._inbox.blueprint, entry_id),
+                task: Any = celery.tasks[DELIVER]
+                task.apply_async(
+                    (self._inbox.blueprint, entry_id, microseconds(self._inbox.clock())),
                     producer=producer,
                     retry=False,
                     expires=self._lease,  # after which a sweep sends another
+                    delivery_mode="transient",  # it is soon made up for, and three times as fast
+                    serializer=serializer_of(celery),
+                    ignore_result=True,
                     **self._options(),
                 )
 
             yield send
-
-    @contextmanager
-    def _connected(self, celery: Celery) -> Iterator[Any]:
-        with celery.connection_for_write() as connection:
-            connection.transport_options = {
-                **_TIME_OUTS.get(connection.transport.driver_type, {}),
-                **(connection.transport_options or {}),
-                **_CONFIRMED,
-            }
-            connection.ensure_connection(max_retries=1, timeout=_PATIENCE_SECONDS)
-            yield connection
 
     def _start_thread(self) -> None:
         with self._starting:
             if self._thread is None or not self._thread.is_alive():
                 thread = threading.Thread(target=self._work, name="retell-celery", daemon=True)
                 try:
+                    if self._thread is None:
+                        atexit.register(self._drain)
                     thread.start()
                 except RuntimeError:
                     self._complain("No thread can be started: the sweep will send the messages")
                     return
                 self._thread = thread
+
+    def _drain(self) -> None:
+        """At the end of the process: what is waiting would be left to the sweep."""
+        if self._last is not None and self._thread is not None and self._thread.is_alive():
+            self._last.is_over.wait(PATIENCE_SECONDS)
 
     def _work(self) -> None:
         message: _Message | None = None
@@ -229,46 +260,11 @@ class CeleryDispatcher(ProcessBound):
             _logger.warning("%s%s", text, withheld_note(withheld))
 
 
-def find_celery(app: Flask, prefix: str, options: dict[str, Any]) -> Celery:
-    """The application's own Celery app. Raises ``ConfigurationError``."""
-    found = app.extensions.get("celery")
-    if not isinstance(found, Celery):
-        raise ConfigurationError(
-            f"{prefix}_DISPATCH is 'celery', and app.extensions['celery'] is no Celery app. Set "
-            "one up as Flask's documentation does (Background Tasks with Celery)."
-        )
-    accepted = found.conf.accept_content
-    if accepted is not None and _JSON not in (prepare_accept_content(accepted) or ()):
-        raise ConfigurationError(
-            "Celery's accept_content leaves 'json' out, so its workers would refuse the messages "
-            f"that {prefix}_DISPATCH = 'celery' sends. Add it."
-        )
-    try:
-        found.connection_for_write().transport  # noqa: B018
-    except Exception as error:  # of whatever is imported for it; its text may hold the address
-        raise ConfigurationError(
-            f"Celery's broker_url cannot be used here ({type(error).__name__}). Look at it, and "
-            'install what its kind needs, such as pip install "celery[redis]".'
-        ) from None
-    try:
-        routed = found.amqp.router.route(dict(options), DELIVER)
-    except QueueNotFound:
-        raise ConfigurationError(
-            f"{prefix}_CELERY_QUEUE names a queue that Celery's task_queues lack, and "
-            "task_create_missing_queues is off. Add it there."
-        ) from None
-    if "queue" not in routed:
-        raise ConfigurationError(
-            f"Celery's task_routes send {DELIVER} to no queue by name. Route it by 'queue', or "
-            f"set {prefix}_CELERY_QUEUE."
-        )
-    return found
-
-
 @shared_task(name=DELIVER, **_OF_A_TASK)
-def deliver(blueprint: str, entry_id: int) -> None:
-    """Run what is due of an entry of the inbox."""
-    _dispatcher(blueprint).deliver(entry_id)
+def deliver(blueprint: str, entry_id: int, sent_at: int | None = None) -> None:
+    """Run what is due of an entry of the inbox: now, or when the message was sent."""
+    as_of = None if sent_at is None else from_microseconds(sent_at)
+    _dispatcher(blueprint).deliver(entry_id, as_of)
 
 
 @shared_task(name=SWEEP, **_OF_A_TASK)
@@ -279,7 +275,7 @@ def sweep() -> None:
         if state.settings.dispatch == "celery":
             try:
                 _dispatcher(name).sweep()
-            except (InboxError, OperationalError) as error:
+            except Exception as error:  # the broker's, in each client's own words
                 _logger.warning("The sweep of %s could not look or send: %s", name, error)
 
 

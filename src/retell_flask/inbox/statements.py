@@ -245,14 +245,14 @@ def _mark_sent(dialect: Any) -> Insert:
     """Note that a message is sent for what could be leased now and has none, and return it.
 
     The receipt counts as the first message, but for what was to wait longer: a retry that is
-    due, and an event that has waited for its turn.
+    due, and an event that has waited for its turn by now.
     """
     c, sent_at = _candidate.c, messages.c.sent_at
     is_unsent = and_(
         sent_at.is_(None),
         or_(
             c.next_attempt_at > c.received_at,
-            c.received_at <= at("ordered_since"),
+            c.received_at <= at("unheard_since"),
             c.received_at <= at("lost_before"),
         ),
     )
@@ -301,7 +301,7 @@ def _find_next_of_session() -> Select[int]:
     return select(_candidate.c.id).where(*_runnable(by_any_clock=True), _candidate.c.id == first)
 
 
-def _take_due(*guards: Any, by_any_clock: bool = False) -> Update:
+def _take_due(*guards: Any, by_any_clock: bool = False, skip_locked: bool = True) -> Update:
     """Lease the entry that is due the longest and has to wait for no other."""
     c = _candidate.c
     first = (
@@ -309,7 +309,7 @@ def _take_due(*guards: Any, by_any_clock: bool = False) -> Update:
         .where(*_runnable(by_any_clock=by_any_clock), *guards)
         .order_by(c.next_attempt_at, c.id)
         .limit(1)
-        .with_for_update(skip_locked=True, of=_candidate)
+        .with_for_update(skip_locked=skip_locked, of=_candidate)
         .scalar_subquery()
     )
     return _take().where(_e.id == first)
@@ -463,7 +463,10 @@ MARK_SENT = {
 COUNT_SENT = _count_sent()
 FIND_NEXT_OF_SESSION = _find_next_of_session()
 TAKE_DUE = _take_due()
-TAKE_DUE_ENTRY = _take_due(_candidate.c.id == bindparam("entry_id"), by_any_clock=True)
+# Whoever locks the one that is asked for does not do so for long: a repeat of Retell's, say.
+TAKE_DUE_ENTRY = _take_due(
+    _candidate.c.id == bindparam("entry_id"), by_any_clock=True, skip_locked=False
+)
 TAKE_ENTRY = _take_entry()
 EXTEND = _extend()
 BEGIN = _begin()

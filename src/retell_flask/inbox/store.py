@@ -7,7 +7,7 @@ must call ``advance`` until it returns None.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -36,12 +36,13 @@ from .entry import (
     storable,
 )
 from .receipts import NewEntry
-from .schema import agents, entries, pruned
+from .schema import agents, entries, messages, pruned
 
 T = TypeVar("T")
 
 _DIED = "The process ended while it ran."
-_FEWEST_TOLD = 2_000
+_FEWEST_TOLD = 500
+_SHORTEST_SILENCE = timedelta(seconds=10)
 _CLAIM_TRIES = 3
 _MOST_AGENTS_KNOWN = 10_000
 _AFTER_A_FAULT = timedelta(minutes=1)
@@ -171,22 +172,38 @@ class Inbox:
             return None
         return self._claim(statements.TAKE_DUE, {}, find_targets, sweep=expired, with_backoff=True)
 
-    def claim_due_entry(self, entry_id: int, find_targets: FindTargets) -> Claim | None:
-        """Lease this entry, if it is due and it is its turn."""
+    def claim_due_entry(
+        self, entry_id: int, find_targets: FindTargets, as_of: datetime | None = None
+    ) -> Claim | None:
+        """Lease this entry, if it is due and it is its turn: now, or ``as_of`` the clock of a host
+        that said so.
+        """
         names = {"entry_id": entry_id}
         return self._claim(
-            statements.TAKE_DUE_ENTRY, names, find_targets, sweep=True, with_backoff=True
+            statements.TAKE_DUE_ENTRY,
+            names,
+            find_targets,
+            sweep=True,
+            with_backoff=True,
+            as_of=as_of,
         )
 
     def mark_unsent(self, most: int) -> list[int]:
-        """The entries that could be leased now, and of which no worker was told in a lease's
-        time; they count as told from here on. What expired is freed first.
+        """The entries that could be leased now and of which no worker was told, or not in a
+        lease's time; they count as told from here on. What expired is freed first.
 
-        As many wait for workers as these got through in a lease's time, or 2,000: more would only
+        A receipt counts as told for the time that an event waits for its turn, and at most for a
+        lease.
+
+        As many wait for workers as these got through in a lease's time, or 500: more would only
         be told again and again.
         """
         now = self.clock()
-        names = {**self._at(now), "lost_before": now - self.settings.lease}
+        names = {
+            **self._at(now),
+            "lost_before": now - self.settings.lease,
+            "unheard_since": now - max(self.settings.order_wait, _SHORTEST_SILENCE),
+        }
 
         def operation(connection: Connection) -> list[int]:
             self._free_expired(connection, names)
@@ -201,6 +218,11 @@ class Inbox:
         marked = self._write(operation)
         self._end_outage(was_out)
         return marked
+
+    def unmark(self, entry_ids: Sequence[int]) -> None:
+        """Take back that a cluster was told of these."""
+        taken_back = delete(messages).where(messages.c.entry_id.in_(entry_ids))
+        self._write(lambda connection: connection.execute(taken_back))
 
     def find_next(self, session: str) -> int | None:
         """The entry of a call or chat that could be leased now."""
@@ -235,14 +257,16 @@ class Inbox:
         *,
         sweep: bool,
         with_backoff: bool,
+        as_of: datetime | None = None,
     ) -> Claim | None:
         token = secrets.token_hex(16)
 
         def operation(connection: Connection) -> Claim | None:
             now = self.clock()  # not before it is our turn to write
+            due = max(now, as_of or now)
             values = {
                 **names,
-                **self._at(now),
+                **self._at(due),
                 "token": token,
                 "expires": now + self.settings.lease,
             }
@@ -257,7 +281,7 @@ class Inbox:
             if row is None:
                 return None
             claim = Claim(entry_of(row), token, now)
-            return self._open(connection, claim, find_targets, due=now if with_backoff else None)
+            return self._open(connection, claim, find_targets, due=due if with_backoff else None)
 
         for _ in range(_CLAIM_TRIES):
             try:

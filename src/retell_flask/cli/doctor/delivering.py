@@ -85,7 +85,7 @@ def _celery(set_up: SetUp) -> Findings:
             f"Several hosts need PostgreSQL: {set_up.prefix}_INBOX_URL.",
         )
     try:
-        workers = dispatcher.find_workers()
+        workers, lost_sweeps = dispatcher.find_workers(), dispatcher.find_lost_sweeps()
     except ConfigurationError as error:
         yield problem("dispatch", str(error), "Until then, events are kept and not delivered.")
     except Exception as error:  # the broker's, in each client's own words
@@ -100,6 +100,13 @@ def _celery(set_up: SetUp) -> Findings:
             "dispatch",
             f"By {how}. A sweep has to run: retell_flask.sweep in Celery's beat, or {sweep}.",
         )
+        for lost in sorted(lost_sweeps) if workers else ():
+            yield problem(
+                "dispatch",
+                f"Celery's schedule sends the sweeps to the queue {lost}, from which no worker "
+                "takes messages.",
+                'Name another in its options: {"queue": …}.',
+            )
         if not workers:
             queue = set_up.state.settings.celery_queue
             start = "celery -A … worker" + (f" -Q {queue}" if queue else "")
