@@ -115,6 +115,13 @@ def serve_durable() -> NamingItsProcess:
     return NamingItsProcess(library("durable", DISPATCH="threads"))
 
 
+def serve_counting() -> NamingItsProcess:
+    """All options come from the environment, and ``BROKER``."""
+    import counting
+
+    return NamingItsProcess(counting.create_app())
+
+
 def sdk() -> Flask:
     """What a user of ``retell-sdk`` writes."""
     import retell

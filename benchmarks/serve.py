@@ -45,10 +45,9 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class Server:
-    """A gunicorn that runs, and its inbox if it has one."""
+    """A gunicorn that runs."""
 
     port: int
-    inbox: InboxFile | None
 
     def load(self, requests: int) -> Figures:
         command = [sys.executable, str(HERE / "load.py"), "--port", str(self.port)]
@@ -59,13 +58,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(
-    application: str, inbox: InboxFile | None, workers: int, *, standard: bool
-) -> Iterator[Server]:
+def serving(application: str, options: dict[str, str], *, standard: bool) -> Iterator[Server]:
+    """gunicorn with an application of ``apps.py``; ``standard`` is the library's SQLite."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("RETELL_")}
-    environ |= {"RETELL_API_KEY": KEY, "RETELL_WORKERS": str(workers)}
-    if inbox is not None:
-        environ |= {"RETELL_INBOX_URL": inbox.url, "STORED_PATH": str(inbox.path)}
+    environ |= {"RETELL_API_KEY": KEY, **options}
     if standard:
         environ[facts.STANDARD_SQLITE] = "1"
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
@@ -79,7 +75,7 @@ def serving(
             pass_fds=[listening.fileno()],
         )
     try:
-        yield Server(port, inbox)
+        yield Server(port)
     finally:
         end(gunicorn)
 
@@ -98,12 +94,15 @@ def compare(rounds: int, requests: int, *, standard: bool) -> None:
         inbox = InboxFile(directory / "durable.sqlite3")
         live_inbox = InboxFile(directory / "workers.sqlite3")
         servers = {
-            name: stack.enter_context(serving(*settings, standard=standard))
-            for name, settings in {
-                "bare": ("bare", None, 0),
-                "stored": ("stored", stored_by_hand(directory), 0),
-                "durable": ("durable", inbox, 0),
-                "workers": ("durable", live_inbox, 4),
+            name: stack.enter_context(serving(application, options, standard=standard))
+            for name, (application, options) in {
+                "bare": ("bare", {}),
+                "stored": ("stored", {"STORED_PATH": str(stored_by_hand(directory))}),
+                "durable": ("durable", {"RETELL_INBOX_URL": inbox.url, "RETELL_WORKERS": "0"}),
+                "workers": (
+                    "durable",
+                    {"RETELL_INBOX_URL": live_inbox.url, "RETELL_WORKERS": "4"},
+                ),
             }.items()
         }
         stored = {name: server.load(WARM_UP)["stored"] for name, server in servers.items()}
@@ -112,31 +111,33 @@ def compare(rounds: int, requests: int, *, standard: bool) -> None:
             f"{inbox.about()}; medians of {rounds} rounds of {requests:,} requests, in turn\n",
             flush=True,
         )
-        found = play(servers, rounds, requests)
+        found = play(servers, live_inbox, rounds, requests)
         show(found)
         expected = stored["durable"] + sum(each["stored"] for each in found["durable"])
         if inbox.count() != expected:
             raise SystemExit(f"The inbox has {inbox.count()} entries, not {expected:.0f}")
 
 
-def stored_by_hand(directory: Path) -> InboxFile:
+def stored_by_hand(directory: Path) -> Path:
     path = directory / "stored.sqlite3"
     module = sqlite_module()
     mode = "WAL" if is_safe_in_wal(module.sqlite_version_info) else "TRUNCATE"
     with contextlib.closing(module.connect(path)) as connection:
         connection.execute(f"PRAGMA journal_mode={mode}")
-    return InboxFile(path)
+    return path
 
 
-def play(servers: dict[str, Server], rounds: int, requests: int) -> dict[str, list[Figures]]:
+def play(
+    servers: dict[str, Server], live_inbox: InboxFile, rounds: int, requests: int
+) -> dict[str, list[Figures]]:
     found: dict[str, list[Figures]] = {name: [] for name in servers}
     for _ in range(rounds):
         for name, server in servers.items():
             figures = server.load(requests)
             found[name].append(figures)
-            if name == "workers" and server.inbox is not None:
-                figures["rest"] = server.inbox.count("status <> 'done'")
-                figures["seconds"] = server.inbox.wait_until_delivered()
+            if name == "workers":
+                figures["rest"] = live_inbox.count("status <> 'done'")
+                figures["seconds"] = live_inbox.wait_until_delivered()
     return found
 
 

@@ -204,7 +204,7 @@ def postgresql_urls(server: str, names: tuple[str, ...]) -> Iterator[list[str]]:
         with engine.connect() as connection:
             for name in made:
                 connection.execute(text(f'CREATE DATABASE "{name}"'))
-        yield [_shown(url.set(database=name)) for name in made]
+        yield [shown(url.set(database=name)) for name in made]
     finally:
         with engine.connect() as connection:
             for name in made:
@@ -212,5 +212,5 @@ def postgresql_urls(server: str, names: tuple[str, ...]) -> Iterator[list[str]]:
         engine.dispose()
 
 
-def _shown(url: URL) -> str:
+def shown(url: URL) -> str:
     return url.render_as_string(hide_password=False)
