@@ -1,0 +1,45 @@
+"""What was sent to other services: once each, and noted for the call's page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from retell_flask import GiveUp, Retry
+
+from . import records
+from .models import Sending, db, now
+
+
+def send_once(call_id: str, service: str, what: str, send: Callable[[], str | None]) -> None:
+    """Run ``send``, unless it is noted that it worked; note how it went.
+
+    ``send`` returns the service's own id of what was made, and raises whatever went wrong. That
+    is raised again: retell-flask tries the receiver again, and no other. If the process ends
+    between the service's success and our note, ``send`` runs again: it has to see to it that the
+    service does not do it twice.
+    """
+    sending = db.session.get(Sending, (call_id, service, what))
+    if sending is None:
+        records.save(call_id)  # its own receiver may not have succeeded yet
+        sending = Sending(call_id=call_id, service=service, what=what, attempts=0)
+        db.session.add(sending)
+    elif sending.worked:
+        return
+    sending.attempts += 1
+    sending.sent_at = now()
+    sending.worked, sending.detail = False, "not finished"
+    db.session.commit()  # a service may take its time, and no transaction waits for it
+    try:
+        sending.detail = send()
+        sending.worked = True
+    except Exception as error:
+        sending.detail = _describe(error)
+        raise
+    finally:
+        db.session.commit()
+
+
+def _describe(error: Exception) -> str:
+    """The reasons that are ours are fit to be shown; of others, which may quote what was sent, the
+    name is."""
+    return str(error) if isinstance(error, GiveUp | Retry) else type(error).__name__

@@ -1,0 +1,51 @@
+"""The options, read from the environment. What is not set is not used."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import quote
+
+from flask import Flask, current_app
+
+# Name and default. Each service is used once its token is there.
+OPTIONS: dict[str, str | None] = {
+    "CALL_CENTER_DATABASE_URL": "sqlite:///call_center.sqlite3",
+    "CALL_CENTER_PUBLIC_URL": "http://127.0.0.1:5000",  # for links to a call's page
+    "CALL_CENTER_PROXIES": "0",  # in front of us, each of which adds to X-Forwarded-For
+    "CALL_CENTER_USER": "agent",
+    "CALL_CENTER_PASSWORD": None,
+    "SECRET_KEY": None,
+    "RETELL_API_TIMEOUT": "10s",  # somebody waits for it, on the page of outbound calls
+    "OPENAI_API_KEY": None,
+    "OPENAI_BASE_URL": None,  # of any compatible server, such as one of your own
+    "OPENAI_MODEL": "gpt-5-mini",
+    "TODOIST_API_TOKEN": None,
+    "TODOIST_PROJECT_ID": None,
+    "SLACK_BOT_TOKEN": None,
+    "SLACK_CHANNEL": "#customer-escalations",
+    "HUBSPOT_ACCESS_TOKEN": None,
+    # Where the services are, for tests.
+    "SLACK_URL": "https://slack.com/api/",
+    "HUBSPOT_URL": "https://api.hubapi.com",
+}
+
+
+def read_settings(app: Flask) -> None:
+    """Take each option from the environment, unless ``app.config`` has it."""
+    for name, default in OPTIONS.items():
+        if app.config.get(name) is None:
+            app.config[name] = os.environ.get(name) or default
+    app.config["SQLALCHEMY_DATABASE_URI"] = _with_psycopg(app.config["CALL_CENTER_DATABASE_URL"])
+
+
+def _with_psycopg(url: str) -> str:
+    """As hosts write the address of a PostgreSQL database."""
+    for scheme in ("postgres://", "postgresql://"):
+        if url.startswith(scheme):
+            return f"postgresql+psycopg://{url.removeprefix(scheme)}"
+    return url
+
+
+def page_of(call_id: str) -> str:
+    """The address of a call's page."""
+    return f"{current_app.config['CALL_CENTER_PUBLIC_URL'].rstrip('/')}/calls/{quote(call_id, '')}"

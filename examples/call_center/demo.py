@@ -1,0 +1,105 @@
+"""Several calls, rehearsed into the call centre as Retell would tell it of them.
+
+Starts the application on a free local port with a database of its own, has ``flask retell
+rehearse`` send it the signed webhooks of whole calls, says what became of each, and serves on
+until Ctrl-C, with a call that goes on meanwhile. No service is called, and no phone rings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from sqlalchemy import select
+from werkzeug.serving import make_server
+
+HERE = Path(__file__).parent
+CALLS = ("completed", "voicemail", "no_answer", "transfer_bridged", "transfer_failed", "error")
+UNHAPPY = str(HERE / "rehearsals" / "unhappy.json")
+PAUSE_SECONDS = 20.0
+
+
+def make_app(directory: str) -> Flask:
+    """The application without the options and tokens that are set here: it sends nothing."""
+    sys.path.insert(0, str(HERE))
+    from call_center.settings import OPTIONS
+
+    for name in [name for name in os.environ if name.startswith("RETELL_") or name in OPTIONS]:
+        del os.environ[name]
+    os.environ["RETELL_API_KEY"] = "key_of_the_demo"
+    os.environ["RETELL_INBOX_URL"] = f"sqlite:///{directory}/retell.sqlite3"
+    os.environ["CALL_CENTER_DATABASE_URL"] = f"sqlite:///{directory}/call_center.sqlite3"
+    from call_center import create_app
+
+    return create_app(DEBUG=True)  # which lets this machine see the pages without a password
+
+
+def rehearse(app: Flask, url: str, scenario: str, *options: str) -> Any:
+    arguments = ["retell", "rehearse", scenario, "--url", url, *options]
+    return app.test_cli_runner().invoke(args=arguments)
+
+
+def describe(app: Flask) -> None:
+    """A line for each call, and its tasks below it."""
+    from call_center.models import Call, db
+
+    with app.app_context():
+        for call in db.session.scalars(select(Call).order_by(Call.noted_at)):
+            print(f"  {call.outcome:<12}{call.sentiment or '-':<10}{call.caller}  {call.reason}")
+            for item in call.items:
+                print(f"{'':<12}task: {item.text}")
+
+
+def play_on(app: Flask, url: str) -> None:
+    """One call after the other, as long as they would take."""
+    while True:
+        for scenario in ("completed", UNHAPPY):
+            rehearse(app, url, scenario, "--pace", "1")
+            threading.Event().wait(PAUSE_SECONDS)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--once", action="store_true", help="stop after the calls")
+    once = parser.parse_args().once
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored
+    directory = tempfile.mkdtemp()
+    # Registered before the application's threads, and so done after they have stopped.
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    app = make_app(directory)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.port}"
+    print(f"The call centre listens on {url}/webhooks/retellai. Retell's part is rehearsed:")
+    for scenario in (*CALLS, UNHAPPY):
+        played = rehearse(app, url, scenario, "--pace", "0", "--check")
+        if played.exit_code:
+            print(played.output)
+            return 1
+        print(f"  {Path(scenario).stem}: each webhook answered 200, each handler done", flush=True)
+    print("\nWhat the call centre knows of them:")
+    describe(app)
+    if not once:
+        threading.Thread(target=play_on, args=(app, url), daemon=True).start()
+        print(f"\nLook at {url}, where another call goes on now. Ctrl-C stops it.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+        print("\nStopped.")
+    server.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
