@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from retell_flask import (
     RetellBlueprint,
     Retry,
     call_ended,
+    delivery,
     delivery_dead,
     delivery_failed,
     parse_event,
@@ -476,3 +478,32 @@ def test_an_outcome_that_was_heard_before_is_not_unheard(
     add("call_ended", disconnection_reason="call_transfer")
     run_all(deliverer)
     assert "Nobody listens" not in caplog.text
+
+
+def test_on_a_cluster_a_result_waits_for_the_inbox_longer_than_a_lease(
+    retell: RetellBlueprint,
+    deliverer: Deliverer,
+    inbox: Inbox,
+    add: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs, waited = [], []
+
+    @retell.on("call_ended", name="store")
+    def store(sender: Any, event: Any, **extra: Any) -> None:
+        runs.append(event.attempt)
+
+    advance, an_hour = inbox.advance, inbox.settings.lease.total_seconds() * 60
+
+    def fail_for_an_hour(*arguments: Any, **named: Any) -> Any:
+        if len(waited) < 3:
+            waited.append(an_hour)
+            raise InboxError("down")
+        return advance(*arguments, **named)
+
+    monkeypatch.setattr(inbox, "advance", fail_for_an_hour)
+    monkeypatch.setattr(delivery, "_OUTAGE_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(delivery, "time", SimpleNamespace(monotonic=lambda: sum(waited)))
+    assert deliverer.deliver_due(add()) is None
+    assert runs == [1]
+    assert statuses(inbox) == ["done"]
