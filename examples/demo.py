@@ -147,8 +147,8 @@ def main() -> int:
     if not once:
         deliveries.removeHandler(narrator)
         deliveries.addHandler(logging.StreamHandler())
-        print(f"Still serving on {url}\nwith RETELL_API_KEY={KEY}. Ctrl-C stops it.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
+            print(f"Still serving on {url}\nwith RETELL_API_KEY={KEY}. Ctrl-C stops it.", flush=True)
             threading.Event().wait()
         print("\nStopped.")
     server.shutdown()

@@ -93,8 +93,8 @@ def main() -> int:
     describe(app)
     if not once:
         threading.Thread(target=play_on, args=(app, url), daemon=True).start()
-        print(f"\nLook at {url}, where another call goes on now. Ctrl-C stops it.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
+            print(f"\nLook at {url}, where another call goes on now. Ctrl-C stops it.", flush=True)
             threading.Event().wait()
         print("\nStopped.")
     server.shutdown()
