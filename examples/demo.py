@@ -148,7 +148,8 @@ def main() -> int:
         deliveries.removeHandler(narrator)
         deliveries.addHandler(logging.StreamHandler())
         with contextlib.suppress(KeyboardInterrupt):
-            print(f"Still serving on {url}\nwith RETELL_API_KEY={KEY}. Ctrl-C stops it.", flush=True)
+            print(f"Still serving on {url}")
+            print(f"with RETELL_API_KEY={KEY}. Ctrl-C stops it.", flush=True)
             threading.Event().wait()
         print("\nStopped.")
     server.shutdown()

@@ -76,8 +76,8 @@ class Database(ProcessBound):
         return self._run(lambda: self._write(operation))
 
     def _read(self, operation: Operation[T]) -> T:
-        # It is committed: at a rollback psycopg forgets what it has prepared, and PostgreSQL spends
-        # more on planning our statements than on running them.
+        # Committed: at a rollback psycopg forgets what it has prepared, and PostgreSQL spends more
+        # on planning our statements than on running them.
         with self.engine.begin() as connection:
             return operation(connection)
 
