@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # The example's own: the library's tests do without what it requires.
 CALL_CENTER_VENV ?= .venv-call-center
+# What the example stands on: the sources here, or a wheel.
+LIBRARY ?= -e .
 # Lowest versions that pyproject.toml allows, or the pins of the tools.
 CONSTRAINTS ?= constraints.txt
 PYTHONS := 3.10 3.11 3.12 3.13
@@ -109,7 +111,7 @@ $(VENV)/.developing: $(VENV)/.python pyproject.toml $(CONSTRAINTS)
 	@touch $@ $(VENV)/.installed
 
 $(CALL_CENTER_VENV)/.installed: $(CALL_CENTER_VENV)/.python pyproject.toml examples/call_center/requirements.txt
-	@$(CALL_CENTER_VENV)/bin/pip install --quiet -e . -r examples/call_center/requirements.txt
+	@$(CALL_CENTER_VENV)/bin/pip install --quiet $(LIBRARY) -r examples/call_center/requirements.txt
 	@touch $@
 
 $(CALL_CENTER_VENV)/.developing: $(CALL_CENTER_VENV)/.installed examples/call_center/requirements-test.txt

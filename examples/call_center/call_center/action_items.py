@@ -6,22 +6,24 @@ differently each time, and a retry would make other tasks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from flask import current_app
 from openai import APIConnectionError, APIStatusError, OpenAI
 from pydantic import BaseModel, Field
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 
 from retell_flask import GiveUp, Retry
 
 from . import failures, records, rules
 from .models import ActionItem, Extraction, db
+from .sendings import send_once
 
 MOST_ITEMS = 20
 LONGEST_TEXT = 500  # Todoist's limits
 LONGEST_DUE = 150
+OPENAI_URL = "https://api.openai.com/v1"  # the SDK takes a variable that is empty for another
 TIMEOUT = 60.0  # seconds: a model on one's own machine is slow
 
 _INSTRUCTIONS = """\
@@ -57,18 +59,20 @@ def items_of(call_id: str, transcript: str | None) -> Sequence[ActionItem]:
     because its answer could not be read.
     """
     if transcript and transcript.strip() and db.session.get(Extraction, call_id) is None:
-        records.save(call_id)  # its own receiver may not have succeeded yet
-        _store(call_id, *_find(transcript))
+        config = current_app.config
+        if config["OPENAI_API_KEY"] or config["OPENAI_BASE_URL"]:
+            send_once(call_id, "model", "transcript", lambda: _add_by_model(call_id, transcript))
+        else:
+            records.save(call_id)  # its own receiver may not have succeeded yet
+            _add(call_id, "rules", rules.find(transcript))
+            db.session.commit()
     mine = select(ActionItem).filter_by(call_id=call_id).order_by(ActionItem.position)
     return db.session.scalars(mine).all()
 
 
-def _find(transcript: str) -> tuple[str, list[Item]]:
-    """The items, and who found them."""
-    config = current_app.config
-    if config["OPENAI_API_KEY"] or config["OPENAI_BASE_URL"]:
-        return config["OPENAI_MODEL"], _ask_model(transcript)
-    return "rules", [Item(text=text, due=due) for text, due in rules.find(transcript)]
+def _add_by_model(call_id: str, transcript: str) -> None:
+    items = [(item.text, item.due) for item in _ask_model(transcript)]
+    _add(call_id, current_app.config["OPENAI_MODEL"], items)
 
 
 def _ask_model(transcript: str) -> list[Item]:
@@ -76,7 +80,7 @@ def _ask_model(transcript: str) -> list[Item]:
     try:
         with OpenAI(
             api_key=config["OPENAI_API_KEY"] or "none",  # servers of one's own need no key
-            base_url=config["OPENAI_BASE_URL"],
+            base_url=config["OPENAI_BASE_URL"] or OPENAI_URL,
             timeout=TIMEOUT,
             max_retries=0,
         ) as client:
@@ -110,21 +114,19 @@ def _refusal(error: APIStatusError) -> Exception:
     )
 
 
-def _store(call_id: str, extractor: str, items: list[Item]) -> None:
-    """All of them, or none if another process was first."""
+def _add(call_id: str, extractor: str, items: Iterable[tuple[str, str | None]]) -> None:
+    """To the session; where another process was first, the commit raises ``IntegrityError``."""
     db.session.add(Extraction(call_id=call_id, extractor=extractor))
-    for position, item in enumerate(items[:MOST_ITEMS]):
-        if text := _clean(item.text, LONGEST_TEXT):
-            due = _clean(item.due or "", LONGEST_DUE) or None
-            stored = ActionItem(call_id=call_id, position=position, text=text, due=due)
-            stored.extractor = extractor
-            db.session.add(stored)
-    try:
-        db.session.commit()
-    except IntegrityError:
-        db.session.rollback()
-        if db.session.get(Extraction, call_id) is None:
-            raise
+    for position, (text, due) in enumerate(islice(items, MOST_ITEMS)):
+        if text := _clean(text, LONGEST_TEXT):
+            item = ActionItem(
+                call_id=call_id,
+                position=position,
+                text=text,
+                due=_clean(due or "", LONGEST_DUE) or None,
+                extractor=extractor,
+            )
+            db.session.add(item)
 
 
 def _clean(text: str, longest: int) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     ForeignKey,
+    Index,
     TypeDecorator,
     UniqueConstraint,
     and_,
@@ -27,7 +28,7 @@ from sqlalchemy.orm import (
     registry,
     relationship,
 )
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 OUTCOMES = ("running", "completed", "transferred", "voicemail", "failed")
 SENTIMENTS = ("positive", "neutral", "negative", "unknown")
@@ -73,6 +74,8 @@ def create_tables() -> None:
     with db.engine.begin() as connection:
         for table in db.metadata.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
+            for index in table.indexes:
+                connection.execute(CreateIndex(index, if_not_exists=True))
 
 
 class Call(db.Model):
@@ -135,7 +138,9 @@ Call.outcome = column_property(
         else_="running",
     )
 )
-Call.happened_at = column_property(func.coalesce(Call.started_at, Call.ended_at, Call.noted_at))
+_happened_at = func.coalesce(Call.started_at, Call.ended_at, Call.noted_at)
+Call.happened_at = column_property(_happened_at)
+Index("call_newest", _happened_at.desc(), Call.call_id)
 
 
 class Extraction(db.Model):

@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -34,7 +33,6 @@ REPOSITORY = EXAMPLE.parent.parent
 DEPLOY = EXAMPLE / "deploy"
 COMPOSE = (DEPLOY / "compose.yaml").read_text("utf-8")
 README = (EXAMPLE / "README.md").read_text("utf-8")
-SERVER = os.environ.get("TEST_POSTGRESQL_URL", "postgresql://root@127.0.0.1:5432/test")
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 HOST = "call-center.example"
 REQUIRED = {"RETELL_API_KEY": "key_of_a_test", "CALL_CENTER_PASSWORD": "pw", "SECRET_KEY": "sk"}
@@ -175,23 +173,6 @@ def test_the_image_has_what_is_installed_in_it_and_does_not_run_as_root(image: P
     assert (image / "requirements.txt").is_file()
     user = instruction("USER")
     assert user in instruction("RUN useradd").split()
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    """The URL of a new database, of the version that the Compose file has."""
-    try:
-        psycopg.connect(SERVER, connect_timeout=2).close()
-    except psycopg.OperationalError:
-        if os.environ.get("REQUIRE_SERVICES") == "1":
-            raise
-        pytest.skip(f"PostgreSQL does not answer at {SERVER}")
-    name = f"call_center_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(SERVER, autocommit=True) as server:
-        server.execute(f'CREATE DATABASE "{name}"'.encode())
-    yield f"{SERVER.rpartition('/')[0]}/{name}"
-    with psycopg.connect(SERVER, autocommit=True) as server:
-        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 
 
 class Answer(NamedTuple):

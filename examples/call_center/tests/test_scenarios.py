@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import random
+import uuid
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
+from flask import Flask
+from sqlalchemy import select
 
 from call_center import create_app
-from call_center.models import ActionItem, Activity, Call, Extraction, Sending, Task, db
+from call_center.models import ActionItem, Activity, Call, Extraction, Sending, db
 from retell_flask.testing import RetellTestClient, scenario_names
 
 UNHAPPY = Path(__file__).parent.parent / "rehearsals" / "unhappy.json"
@@ -61,11 +67,46 @@ EXPECTED = {
         alarms=1,
     ),
 }
-Rows = Callable[[type[Any]], list[Any]]
+MOST_ORDERS = 60
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("database"))
+    return f"sqlite:///{tmp_path}/call_center.sqlite3"
 
 
 def test_every_scenario_is_in_the_table() -> None:
     assert {name for name in EXPECTED if isinstance(name, str)} == {*scenario_names()}
+
+
+@pytest.fixture
+def make_bodies(tmp_path: Path) -> Callable[[str | Path], Callable[[], list[bytes]]]:
+    """The events of a call, as another application got them; each time of another call."""
+
+    def make(name: str | Path) -> Callable[[], list[bytes]]:
+        another = create_app(
+            TESTING=True, CALL_CENTER_DATABASE_URL=f"sqlite:///{tmp_path}/another"
+        )
+        with RetellTestClient(another) as client:
+            sent = client.send_call(name, check=False)  # there is no function here
+        with another.app_context():
+            db.engine.dispose()
+        bodies = [each.event.raw for each in sent if each.event]
+        (call_id,) = {call_id_of(body) for body in bodies}
+        return lambda: [
+            body.replace(call_id.encode(), new_id.encode())
+            for new_id in [f"call_{uuid.uuid4().hex}"]
+            for body in bodies
+        ]
+
+    return make
+
+
+def call_id_of(body: bytes) -> str:
+    payload = json.loads(body)
+    return str((payload.get("call") or payload["call_inbound"])["call_id"])
 
 
 def in_order(bodies: list[bytes]) -> list[bytes]:
@@ -80,49 +121,57 @@ def backwards_and_twice(bodies: list[bytes]) -> list[bytes]:
     return all_twice(bodies[::-1])
 
 
-@pytest.fixture
-def make_bodies(tmp_path: Path) -> Callable[[str | Path], list[bytes]]:
-    """What the events of a call are, as another application got them."""
-
-    def make(name: str | Path) -> list[bytes]:
-        database = f"sqlite:///{tmp_path}/another.sqlite3"
-        another = create_app(TESTING=True, CALL_CENTER_DATABASE_URL=database)
-        with RetellTestClient(another) as client:
-            sent = client.send_call(name, check=False)  # there is no function here
-        with another.app_context():
-            db.engine.dispose()
-        return [each.event.raw for each in sent if each.event]
-
-    return make
-
-
 @pytest.mark.parametrize("play", [in_order, all_twice, backwards_and_twice])
 @pytest.mark.parametrize("name", EXPECTED, ids=lambda name: Path(name).stem)
 def test_a_call_leaves_its_rows(
+    app: Flask,
     retell_client: RetellTestClient,
-    rows: Rows,
-    make_bodies: Callable[[str | Path], list[bytes]],
+    make_bodies: Callable[[str | Path], Callable[[], list[bytes]]],
     name: str | Path,
     play: Callable[[list[bytes]], list[bytes]],
 ) -> None:
-    for body in play(make_bodies(name)):
-        assert retell_client.post(body).status_code == 200
-    (call,) = rows(Call)
-    tables = {table: len(rows(table)) for table in (ActionItem, Task, Activity, Sending)}
-    found = Row(
-        call.outcome,
-        call.reason,
-        call.sentiment,
-        call.caller,
-        call.duration_ms,
-        len(call.turns),
-        call.cost_cents,
-        call.transferred_to,
-        call.error_code,
-        tables[ActionItem],
-        tables[Activity],
-        tables[Sending],
-    )
-    assert found == EXPECTED[name]
-    assert tables[Task] == tables[ActionItem]
-    assert len(rows(Extraction)) == (call.turn_count > 0 and call.outcome != "voicemail")
+    check(app, retell_client, play(make_bodies(name)()), EXPECTED[name])
+
+
+@pytest.mark.parametrize("name", EXPECTED, ids=lambda name: Path(name).stem)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_in_any_order_a_call_leaves_the_same_rows(
+    app: Flask,
+    retell_client: RetellTestClient,
+    make_bodies: Callable[[str | Path], Callable[[], list[bytes]]],
+    name: str | Path,
+) -> None:
+    make = make_bodies(name)
+    orders = [*permutations(range(len(make())))]
+    for order in random.Random(0).sample(orders, min(len(orders), MOST_ORDERS)):
+        bodies = make()
+        check(app, retell_client, [bodies[place] for place in order], EXPECTED[name])
+
+
+def check(app: Flask, client: RetellTestClient, bodies: list[bytes], expected: Row) -> None:
+    for body in bodies:
+        assert client.post(body).status_code == 200
+    with app.app_context():
+        call = db.get_or_404(Call, call_id_of(bodies[0]))
+        tables = {
+            table: list(db.session.scalars(select(table).filter_by(call_id=call.call_id)))
+            for table in (ActionItem, Activity, Extraction, Sending)
+        }
+        found = Row(
+            call.outcome,
+            call.reason,
+            call.sentiment,
+            call.caller,
+            call.duration_ms,
+            len(call.turns),
+            call.cost_cents,
+            call.transferred_to,
+            call.error_code,
+            len(tables[ActionItem]),
+            len(tables[Activity]),
+            len(tables[Sending]),
+        )
+        assert found == expected
+        assert all(item.task.source == f"Call: {call.call_id}" for item in tables[ActionItem])
+        was_searched = call.turn_count > 0 and call.outcome != "voicemail"
+        assert len(tables[Extraction]) == was_searched
