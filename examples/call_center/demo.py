@@ -14,13 +14,15 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
 
+from click.testing import Result
 from flask import Flask
+from flask.cli import ScriptInfo
 from sqlalchemy import select
 from werkzeug.serving import make_server
 
@@ -28,6 +30,7 @@ HERE = Path(__file__).parent
 CALLS = ("completed", "voicemail", "no_answer", "transfer_bridged", "transfer_failed", "error")
 UNHAPPY = str(HERE / "rehearsals" / "unhappy.json")
 PAUSE_SECONDS = 20.0
+NOBODY = "http://127.0.0.1:9"  # a port at which nothing listens
 
 
 def make_app(directory: str) -> Flask:
@@ -38,6 +41,7 @@ def make_app(directory: str) -> Flask:
     for name in [name for name in os.environ if name.startswith("RETELL_") or name in OPTIONS]:
         del os.environ[name]
     os.environ["RETELL_API_KEY"] = "key_of_the_demo"
+    os.environ["RETELL_API_URL"] = NOBODY
     os.environ["RETELL_INBOX_URL"] = f"sqlite:///{directory}/retell.sqlite3"
     os.environ["CALL_CENTER_DATABASE_URL"] = f"sqlite:///{directory}/call_center.sqlite3"
     from call_center import create_app
@@ -45,9 +49,12 @@ def make_app(directory: str) -> Flask:
     return create_app(DEBUG=True)  # which lets this machine see the pages without a password
 
 
-def rehearse(app: Flask, url: str, scenario: str, *options: str) -> Any:
-    arguments = ["retell", "rehearse", scenario, "--url", url, *options]
-    return app.test_cli_runner().invoke(args=arguments)
+def rehearse(app: Flask, url: str, scenario: str) -> Result:
+    """Send a whole call at once, and wait until every handler is done."""
+    arguments = ["retell", "rehearse", scenario, "--url", url, "--pace", "0", "--check"]
+    # By itself, the runner ends the debug mode of the application that serves.
+    info = ScriptInfo(create_app=lambda: app, set_debug_flag=False)
+    return app.test_cli_runner().invoke(args=arguments, obj=info)
 
 
 def describe(app: Flask) -> None:
@@ -61,12 +68,19 @@ def describe(app: Flask) -> None:
                 print(f"{'':<12}task: {item.text}")
 
 
-def play_on(app: Flask, url: str) -> None:
-    """One call after the other, as long as they would take."""
+def play_on(url: str) -> None:
+    """One call after the other, as long as they would take; returns when it is interrupted."""
+    command = [sys.executable, "-m", "flask", "--app", "call_center", "retell", "rehearse"]
+    unheard = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     while True:
         for scenario in ("completed", UNHAPPY):
-            rehearse(app, url, scenario, "--pace", "1")
-            threading.Event().wait(PAUSE_SECONDS)
+            arguments = [scenario, "--url", url, "--pace", "1"]
+            with subprocess.Popen([*command, *arguments], cwd=HERE, **unheard) as call:
+                try:
+                    call.wait()
+                    threading.Event().wait(PAUSE_SECONDS)
+                finally:
+                    call.kill()
 
 
 def main() -> int:
@@ -84,7 +98,7 @@ def main() -> int:
     url = f"http://127.0.0.1:{server.port}"
     print(f"The call centre listens on {url}/webhooks/retellai. Retell's part is rehearsed:")
     for scenario in (*CALLS, UNHAPPY):
-        played = rehearse(app, url, scenario, "--pace", "0", "--check")
+        played = rehearse(app, url, scenario)
         if played.exit_code:
             print(played.output)
             return 1
@@ -92,10 +106,9 @@ def main() -> int:
     print("\nWhat the call centre knows of them:")
     describe(app)
     if not once:
-        threading.Thread(target=play_on, args=(app, url), daemon=True).start()
+        print(f"\nLook at {url}, where another call goes on now. Ctrl-C stops it.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
-            print(f"\nLook at {url}, where another call goes on now. Ctrl-C stops it.", flush=True)
-            threading.Event().wait()
+            play_on(url)
         print("\nStopped.")
     server.shutdown()
     return 0

@@ -10,9 +10,10 @@ from flask_wtf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from . import access
+from .commands import commands, make_tables
 from .handlers import retell
-from .models import create_tables, db
-from .outbound import commands, outbound
+from .models import db
+from .outbound import outbound
 from .pages import pages
 from .settings import read_settings
 
@@ -33,9 +34,12 @@ def create_app(**config: Any) -> Flask:
     )
     app.config.from_mapping(config)
     read_settings(app)
-    # Without one of your own, forms that were open at a restart are refused, and of several
-    # processes each refuses the others' forms.
-    app.config["SECRET_KEY"] = app.config["SECRET_KEY"] or secrets.token_hex()
+    if not app.config["SECRET_KEY"]:
+        app.config["SECRET_KEY"] = secrets.token_hex()
+        if not (app.debug or app.testing):
+            app.logger.warning(
+                "SECRET_KEY is not set: after a restart, or by another process, forms are refused"
+            )
     is_public = app.config["CALL_CENTER_PUBLIC_URL"].startswith("https://")
     app.config["SESSION_COOKIE_SECURE"] = is_public
     if proxies := int(app.config["CALL_CENTER_PROXIES"]):
@@ -50,5 +54,6 @@ def create_app(**config: Any) -> Flask:
     csrf.exempt(retell)  # Retell signs its requests
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
-            create_tables()  # elsewhere by flask call-center init-db
+            make_tables()  # elsewhere by flask call-center init-db
+            db.engine.dispose()  # no connection survives a fork of the server's
     return app

@@ -15,7 +15,7 @@ OPEN_BLUEPRINTS = {"retell"}
 OPEN_ENDPOINTS = {"pages.health", "static"}
 
 # Whoever is behind one of these is somewhere else, whatever address a tunnel connects from.
-FORWARDING_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
+FORWARDING_HEADERS = ("forwarded", "via", "x-forwarded-", "x-real-ip", "cf-")  # how they begin
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -77,7 +77,7 @@ def _is_from_this_machine() -> bool:
     return (
         (host == "localhost" or _is_loopback(host))
         and _is_loopback(request.remote_addr)
-        and not any(name in request.headers for name in FORWARDING_HEADERS)
+        and not any(name.lower().startswith(FORWARDING_HEADERS) for name, _ in request.headers)
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from flask import current_app
-from openai import APIConnectionError, APIStatusError, OpenAI
+from openai import APIConnectionError, APIStatusError, DefaultHttpxClient, OpenAI
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 
@@ -83,6 +83,7 @@ def _ask_model(transcript: str) -> list[Item]:
             base_url=config["OPENAI_BASE_URL"] or OPENAI_URL,
             timeout=TIMEOUT,
             max_retries=0,
+            http_client=DefaultHttpxClient(follow_redirects=False),
         ) as client:
             completion = client.chat.completions.parse(
                 model=config["OPENAI_MODEL"],

@@ -16,8 +16,7 @@ from slack_sdk.models.blocks import (
     SectionBlock,
 )
 
-from retell_flask import GiveUp, Retry
-from retell_flask.models import Call
+from retell_flask import Call, GiveUp, Retry
 
 from . import failures
 from .models import caller_of
@@ -62,9 +61,7 @@ def raise_alarm(call: Call) -> None:
 
 
 def _warn(call: Call) -> None:
-    _logger.warning(
-        "Unhappy caller: call %s, %s, %s", call.call_id, _duration(call), page_of(call.call_id)
-    )
+    _logger.warning("Unhappy caller: %s, %s", _duration(call), page_of(call.call_id))
 
 
 def _post(call: Call) -> str | None:
@@ -85,7 +82,7 @@ def _post(call: Call) -> str | None:
     except Exception as error:  # its text may quote the answer
         name = type(error).__name__
         raise Retry(reason=f"Slack's answer cannot be read: {name}.") from None
-    return answer.get("ts")
+    return str(answer.get("ts"))[:100]
 
 
 def _message(call: Call) -> dict[str, Any]:

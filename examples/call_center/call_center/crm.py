@@ -11,8 +11,7 @@ from typing import Any
 from flask import current_app
 from sqlalchemy import or_
 
-from retell_flask import Retry
-from retell_flask.models import Call
+from retell_flask import Call, Retry
 
 from . import records
 from .hubspot import SEARCH_LAG, HubSpot
@@ -39,10 +38,10 @@ def log_call(call: Call) -> None:
     no contact, and is found in HubSpot's list of calls.
     """
     if current_app.config["HUBSPOT_ACCESS_TOKEN"]:
-        send_once(call.call_id, "hubspot", "call", lambda: _log_in_hubspot(call))
+        send_once(call.call_id, "hubspot", "call", lambda: _log_in_hubspot(call), lag=SEARCH_LAG)
     elif db.session.get(Activity, call.call_id) is None:
         records.save(call.call_id)  # its own receiver may not have succeeded yet
-        contact = caller_of(call) or "unknown"
+        contact = records.storable(caller_of(call)) or "unknown"
         db.session.add(Activity(call_id=call.call_id, contact=contact, note=_summary(call)))
         db.session.commit()
 
@@ -126,4 +125,4 @@ def _body(call: Call) -> str:
 
 def _summary(call: Call) -> str:
     summary = (call.analysis and call.analysis.summary) or ""
-    return summary.replace("\0", " ")[:_LONGEST_SUMMARY]  # PostgreSQL stores no NUL
+    return str(records.storable(summary))[:_LONGEST_SUMMARY]

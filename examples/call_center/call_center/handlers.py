@@ -12,44 +12,15 @@ from .action_items import items_of
 retell = RetellBlueprint()
 
 
-@retell.on("call_started", "call_ended", "call_analyzed", "event_revised", name="record")
+@retell.on(
+    *("call_started", "transcript_updated", "call_ended", "call_analyzed", "event_revised"),
+    *("agent_transfer", "transfer_started", "transfer_bridged", "transfer_cancelled"),
+    *("voicemail_detected", "call_error"),
+    name="record",
+)
 def record(sender: Any, event: CallEvent, **extra: Any) -> None:
-    if event.call:  # a revision may be a chat's
+    if event.call:  # a transcript, or a revision, may be a chat's
         records.save_event(event)
-
-
-@retell.on("transcript_updated", name="record_transcript")
-def record_transcript(sender: Any, event: CallEvent, **extra: Any) -> None:
-    if event.call:
-        records.save_snapshot(event)
-
-
-@retell.on("agent_transfer", name="record_transfer")
-def record_transfer(sender: Any, event: CallEvent, **extra: Any) -> None:
-    records.save(event.call.call_id, transferred_to=event.transfer and event.transfer.destination)
-
-
-@retell.on("transfer_bridged", name="record_bridged")
-def record_bridged(sender: Any, event: CallEvent, **extra: Any) -> None:
-    records.save(event.call.call_id, transfer_bridged=True)
-
-
-@retell.on("transfer_cancelled", name="record_cancelled")
-def record_cancelled(sender: Any, event: CallEvent, **extra: Any) -> None:
-    records.save(event.call.call_id, transfer_cancelled=True)
-
-
-@retell.on("voicemail_detected", name="record_voicemail")
-def record_voicemail(sender: Any, event: CallEvent, **extra: Any) -> None:
-    records.save(event.call.call_id, voicemail=True)
-
-
-@retell.on("call_error", name="record_error")
-def record_error(sender: Any, event: CallEvent, **extra: Any) -> None:
-    if event.error:
-        records.save(
-            event.call.call_id, error_code=event.error.code, error_message=event.error.message
-        )
 
 
 @retell.on("call_ended", name="make_tasks")
@@ -67,9 +38,10 @@ def make_tasks(sender: Any, event: CallEvent, **extra: Any) -> None:
         raise refused
 
 
-@retell.on("call_analyzed", name="raise_alarm")
+@retell.on("call_analyzed", "event_revised", name="raise_alarm")
 def raise_alarm(sender: Any, event: CallEvent, **extra: Any) -> None:
-    if event.call.analysis and event.call.analysis.sentiment == "negative":
+    """Also where the analysis was negative only when it was made again; once for a call."""
+    if event.call and event.call.analysis and event.call.analysis.sentiment == "negative":
         alarm.raise_alarm(event.call)
 
 

@@ -1,12 +1,13 @@
 """HubSpot's API, as far as ``crm`` needs it.
 
-HubSpot's own client for Python is not kept up: its last release is of May 2025, and it knows only
-the paths below ``/crm/v3``, which HubSpot supports until September 2027.
+HubSpot's own client for Python is not kept up: its last release is of May 2025, it knows only the
+paths below ``/crm/v3``, and what is to replace it is an alpha.
 """
 
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import requests
@@ -70,12 +71,15 @@ class HubSpot:
             existing = _EXISTING.search(response.text) if response.status_code == 409 else None
             return existing[1] if existing else _read(response, Record).id
         except Retry as error:
-            raise Retry(error.after or SEARCH_LAG, reason=error.reason) from None
+            lag = timedelta(seconds=SEARCH_LAG)
+            raise Retry(max(error.after or lag, lag), reason=error.reason) from None
 
     def _post(self, path: str, **body: Any) -> requests.Response:
         url = f"{self._url}/{path}"
         try:
-            return requests.post(url, json=body, headers=self._headers, timeout=TIMEOUT)
+            return requests.post(
+                url, json=body, headers=self._headers, timeout=TIMEOUT, allow_redirects=False
+            )
         except requests.RequestException:
             raise Retry(reason="HubSpot did not answer.") from None
 

@@ -9,16 +9,17 @@ from typing import Any
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
     JSON,
+    BigInteger,
     DateTime,
     Dialect,
     ForeignKey,
     Index,
     TypeDecorator,
     UniqueConstraint,
-    and_,
     case,
     func,
     or_,
+    select,
 )
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -29,6 +30,8 @@ from sqlalchemy.orm import (
     relationship,
 )
 from sqlalchemy.schema import CreateIndex, CreateTable
+
+_LOCK = 0x63616C6C  # "call"
 
 OUTCOMES = ("running", "completed", "transferred", "voicemail", "failed")
 SENTIMENTS = ("positive", "neutral", "negative", "unknown")
@@ -52,7 +55,9 @@ class Base(DeclarativeBase):
     )
 
 
-db = SQLAlchemy(model_class=Base)
+# What was read stays readable after a commit: reading it again would begin a transaction, which
+# would then wait for a service.
+db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
 
 
 def now() -> datetime:
@@ -72,6 +77,8 @@ def caller_of(call: Any) -> str | None:
 def create_tables() -> None:
     """Make those that are not there; several processes may do so at once."""
     with db.engine.begin() as connection:
+        if connection.dialect.name == "postgresql":  # whose IF NOT EXISTS may still collide
+            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
         for table in db.metadata.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
             for index in table.indexes:
@@ -91,7 +98,7 @@ class Call(db.Model):
     agent_name: Mapped[str | None]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
-    duration_ms: Mapped[int | None]
+    duration_ms: Mapped[int | None] = mapped_column(BigInteger)
     reason: Mapped[str | None]  # Retell's disconnection_reason
     transcript: Mapped[str | None]
     turns: Mapped[list[dict[str, Any]]] = mapped_column(default=list)  # role, content, start in s
@@ -102,13 +109,15 @@ class Call(db.Model):
     cost_cents: Mapped[float | None]
     has_ended: Mapped[bool] = mapped_column(default=False)
     transferred_to: Mapped[str | None]
-    transfer_bridged: Mapped[bool] = mapped_column(default=False)
+    transferred: Mapped[bool] = mapped_column(default=False)
     transfer_cancelled: Mapped[bool] = mapped_column(default=False)
     voicemail: Mapped[bool] = mapped_column(default=False)
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
+    rank: Mapped[int] = mapped_column(default=0)  # of what told the most: see records
     noted_at: Mapped[datetime] = mapped_column(default=now)
 
+    extraction: Mapped[Extraction | None] = relationship(viewonly=True)
     items: Mapped[list[ActionItem]] = relationship(order_by="ActionItem.position", viewonly=True)
     sendings: Mapped[list[Sending]] = relationship(order_by="Sending.sent_at", viewonly=True)
 
@@ -126,14 +135,7 @@ Call.outcome = column_property(
     case(
         (Call.error_code.is_not(None), "failed"),
         (Call.voicemail, "voicemail"),
-        (
-            or_(
-                Call.reason == "call_transfer",
-                Call.transfer_bridged,
-                and_(Call.transferred_to.is_not(None), ~Call.transfer_cancelled),
-            ),
-            "transferred",
-        ),
+        (or_(Call.reason == "call_transfer", Call.transferred), "transferred"),
         (Call.has_ended, "completed"),
         else_="running",
     )

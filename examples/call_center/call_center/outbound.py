@@ -1,17 +1,17 @@
-"""Calls that we make: a page and a command, which do the same."""
+"""Calls that we make: the page, and what it shares with the command."""
 
 from __future__ import annotations
 
 import json
+import logging
 import re
 import uuid
 from collections.abc import Iterable
 
-import click
 from flask import Blueprint, redirect, render_template, url_for
-from flask.cli import AppGroup
 from flask.typing import ResponseReturnValue
 from flask_wtf import FlaskForm
+from sqlalchemy.exc import SQLAlchemyError
 from wtforms import Field, HiddenField, StringField, TextAreaField, ValidationError
 from wtforms.validators import UUID, InputRequired, Regexp
 
@@ -19,11 +19,14 @@ from retell_flask import ApiError, ConfigurationError, Unreachable
 
 from . import records
 from .handlers import retell
-from .models import create_tables
-from .settings import page_of
+from .models import db
+
+_logger = logging.getLogger(__name__)
 
 outbound = Blueprint("outbound", __name__)
-commands = AppGroup("call-center", help="Calls that we make, and the database.")
+
+E164 = r"\+[1-9][0-9]{1,14}\Z"
+HOW_TO_WRITE_A_NUMBER = "Write the number with + and the country code, such as +14155550142."
 
 
 def start_call(
@@ -36,7 +39,8 @@ def start_call(
 ) -> str:
     """Have an agent call, note it, and return the call's id. The phone really rings.
 
-    Raises ``ValueError`` for a number that is not in E.164 form, and ``ApiError``.
+    Raises ``ValueError`` for a number that is not in E.164 form, and ``ApiError``. If it cannot be
+    noted, that is left to ``call_started``: the phone rings already.
     """
     call = retell.client.create_phone_call(
         from_number,
@@ -45,14 +49,18 @@ def start_call(
         retell_llm_dynamic_variables=variables or None,
         idempotency_key=idempotency_key,
     )
-    records.save(
-        call.call_id,
-        direction="outbound",
-        from_number=from_number,
-        to_number=to_number,
-        agent_id=call.agent_id or agent_id or None,
-        agent_name=call.agent_name,
-    )
+    try:
+        records.save(
+            call.call_id,
+            direction="outbound",
+            from_number=from_number,
+            to_number=to_number,
+            agent_id=call.agent_id or agent_id or None,
+            agent_name=call.agent_name,
+        )
+    except SQLAlchemyError as error:
+        db.session.rollback()
+        _logger.error("The call %a was started and not noted", call.call_id, exc_info=error)
     return call.call_id
 
 
@@ -74,18 +82,14 @@ def parse_variables(lines: Iterable[str]) -> dict[str, str]:
     return variables
 
 
-def _compact(number: str | None) -> str | None:
+def compact(number: str | None) -> str | None:
     """Without what people write, and address books put, between the digits."""
     return number and re.sub(r"[\s().\u2000-\u206f-]", "", number)
 
 
 def _number_field(label: str, description: str) -> StringField:
-    is_e164 = Regexp(
-        r"\+[1-9][0-9]{1,14}\Z",
-        message="Write the number with + and the country code, such as +14155550142.",
-    )
-    needed = InputRequired("Which number?")
-    return StringField(label, [needed, is_e164], filters=[_compact], description=description)
+    validators = [InputRequired("Which number?"), Regexp(E164, message=HOW_TO_WRITE_A_NUMBER)]
+    return StringField(label, validators, filters=[compact], description=description)
 
 
 class CallForm(FlaskForm):
@@ -139,27 +143,3 @@ def new_call() -> ResponseReturnValue:
             return redirect(url_for("pages.call", call_id=call_id), 303)
     status = 502 if problem else 422 if form.errors else 200
     return render_template("outbound.html", form=form, problem=problem), status
-
-
-@commands.command("call")
-@click.argument("from_number", metavar="FROM")
-@click.argument("to_number", metavar="TO")
-@click.option("--agent", metavar="ID", help="Instead of the agent that FROM is bound to.")
-@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="For the prompt.")
-def call(from_number: str, to_number: str, agent: str | None, variables: tuple[str, ...]) -> None:
-    """Have an agent call TO from FROM, a number of yours at Retell, and show where it is seen."""
-    try:
-        call_id = start_call(
-            from_number, to_number, agent_id=agent, variables=parse_variables(variables)
-        )
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    except ApiError as error:
-        raise click.ClickException(in_words(error)) from None
-    click.echo(page_of(call_id))
-
-
-@commands.command("init-db")
-def init_db() -> None:
-    """Make the tables that are not there; with each release."""
-    create_tables()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
-from flask import Blueprint, abort, redirect, render_template, request, url_for
+from flask import Blueprint, abort, current_app, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_sqlalchemy.pagination import Pagination
 from flask_wtf.csrf import CSRFError
@@ -57,7 +57,7 @@ def call(call_id: str) -> ResponseReturnValue:
     if "\0" in call_id:  # which PostgreSQL does not take
         abort(404)
     with_the_rest = selectinload(Call.items).joinedload(ActionItem.task)
-    options = [with_the_rest, selectinload(Call.sendings)]
+    options = [with_the_rest, selectinload(Call.sendings), joinedload(Call.extraction)]
     found = db.get_or_404(Call, call_id, options=options)
     return render_template(
         "call.html",
@@ -94,10 +94,20 @@ def tick(item_id: str) -> ResponseReturnValue:
 def health() -> ResponseReturnValue:
     """Whether this process reaches its database."""
     try:
-        db.session.execute(select(1))
+        db.session.execute(select(Call.call_id).limit(1))
     except SQLAlchemyError:
         return {"status": "no database"}, 503
     return {"status": "ok"}
+
+
+@pages.app_errorhandler(SQLAlchemyError)
+def show_outage(error: SQLAlchemyError) -> ResponseReturnValue:
+    current_app.logger.error(
+        "The database failed. Did flask --app call_center call-center init-db make its tables?",
+        exc_info=error,
+    )
+    text = "The database does not answer. Try again in a minute."
+    return render_template("error.html", title="Service Unavailable", text=text), 503
 
 
 @pages.app_errorhandler(HTTPException)
@@ -128,7 +138,7 @@ def _refresh_ms(call: Call) -> int | None:
 
 @pages.app_template_test("live")
 def is_live(call: Call) -> bool:
-    return call.outcome == "running" and call.happened_at > now() - LONGEST_CALL
+    return not call.has_ended and call.happened_at > now() - LONGEST_CALL
 
 
 @pages.app_template_filter("clock")

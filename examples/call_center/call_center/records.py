@@ -4,16 +4,84 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, case
+from sqlalchemy import and_, case, func, or_
 from sqlalchemy.dialects import postgresql, sqlite
 
+from retell_flask import Call as RetellCall
 from retell_flask import CallEvent
-from retell_flask.models import Call as RetellCall
 from retell_flask.models import Utterance
 
 from .models import Call, db
 
+# How late in a call an event tells of it. What is not here comes in between; that a transfer was
+# cancelled says nothing of the next one.
+_RANKS = {"call_started": 0, "transfer_cancelled": 0, "call_ended": 2, "call_analyzed": 3}
+_OTHER_RANK = 1
+
+_FACTS = {"has_ended", "transferred", "transfer_cancelled", "voicemail"}  # once true, they stay
+_TALK = {"transcript", "turns", "turn_count"}
 _INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+def save_event(event: CallEvent) -> None:
+    """Store all that an event says of its call, and of what became of it."""
+    call, analysis, error = event.call, event.call.analysis, event.error
+    save(
+        call.call_id,
+        rank=_rank(event),
+        direction=call.direction,
+        from_number=call.from_number,
+        to_number=call.to_number,
+        agent_id=call.agent_id,
+        agent_name=call.agent_name,
+        started_at=call.started_at,
+        ended_at=call.ended_at,
+        duration_ms=None if call.duration is None else call.duration_ms,
+        reason=call.disconnection_reason,
+        recording_url=call.recording_url,
+        cost_cents=call.call_cost and call.call_cost.combined_cost,
+        sentiment=analysis and analysis.sentiment,
+        summary=analysis and analysis.summary,
+        **_talk_of(call),
+        has_ended=event.type in ("call_ended", "call_analyzed", "call_error"),
+        transferred=event.type in ("transfer_bridged", "agent_transfer"),
+        transferred_to=event.transfer and event.transfer.destination,
+        transfer_cancelled=event.type == "transfer_cancelled",
+        voicemail=event.voicemail,
+        error_code=error and (error.code or "unknown"),
+        error_message=error and error.message,
+    )
+
+
+def save(call_id: str, *, rank: int = 0, **values: Any) -> None:
+    """Store what is known now, and leave alone what these values do not tell.
+
+    What came with a higher ``rank`` stays, and these values fill in what it left open. A fact that
+    is false is one that nobody told yet.
+    """
+    known = {
+        name: storable(value)
+        for name, value in values.items()
+        if value is not None and value is not False
+    }
+    insert = insert_into(Call).values(call_id=call_id, rank=rank, **known)
+    is_later = Call.rank <= rank
+    is_longer = Call.turn_count <= known.get("turn_count", 0)
+    is_untold = and_(Call.turn_count == 0, Call.transcript.is_(None))
+    replaces_talk = or_(Call.rank < rank, and_(Call.rank == rank, is_longer), is_untold)
+
+    def merged(name: str) -> Any:
+        old, new = getattr(Call, name), insert.excluded[name]
+        if name in _FACTS:
+            return new
+        if name in _TALK:
+            return case((replaces_talk, new), else_=old)
+        return case((is_later, new), else_=func.coalesce(old, new))
+
+    changes = {name: merged(name) for name in known}
+    changes["rank"] = case((is_later, rank), else_=Call.rank)
+    db.session.execute(insert.on_conflict_do_update(index_elements=[Call.call_id], set_=changes))
+    db.session.commit()
 
 
 def insert_into(model: Any) -> Any:
@@ -21,69 +89,13 @@ def insert_into(model: Any) -> Any:
     return _INSERTS[db.session.get_bind().dialect.name](model)
 
 
-def save(call_id: str, *, where: ColumnElement[bool] | None = None, **values: Any) -> None:
-    """Store what is known now, and leave alone what these values do not tell.
-
-    ``where`` says when a call that is there already is changed.
-    """
-    known = {name: _storable(value) for name, value in values.items() if value is not None}
-    insert = insert_into(Call).values(call_id=call_id, **known)
-    changes = {name: insert.excluded[name] for name in known}
-    if "cost_cents" in changes:  # it grows until the call is analyzed
-        new = changes["cost_cents"]
-        changes["cost_cents"] = case((Call.cost_cents > new, Call.cost_cents), else_=new)
-    if changes:
-        upsert = insert.on_conflict_do_update(
-            index_elements=[Call.call_id], set_=changes, where=where
-        )
-    else:
-        upsert = insert.on_conflict_do_nothing(index_elements=[Call.call_id])
-    db.session.execute(upsert)
-    db.session.commit()
+def _rank(event: CallEvent) -> int:
+    rank = _RANKS.get(event.type, _OTHER_RANK)
+    # Another version of what was told at the end goes before all that was told until then.
+    return rank + 2 * event.revision if rank > _OTHER_RANK else rank
 
 
-def _storable(value: Any) -> Any:
-    """PostgreSQL stores no NUL in a text."""
-    return value.replace("\0", " ") if isinstance(value, str) else value
-
-
-def save_event(event: CallEvent) -> None:
-    """Store all that ``call_started``, ``call_ended`` or ``call_analyzed`` says."""
-    call = event.call
-    save(
-        call.call_id,
-        **_of_the_start(call),
-        **_of_the_talk(call),
-        ended_at=call.ended_at,
-        duration_ms=call.duration_ms,
-        reason=call.disconnection_reason,
-        recording_url=call.recording_url,
-        cost_cents=call.call_cost.combined_cost if call.call_cost else None,
-        sentiment=call.analysis.sentiment if call.analysis else None,
-        summary=call.analysis.summary if call.analysis else None,
-        has_ended=True if event.type != "call_started" else None,
-    )
-
-
-def save_snapshot(event: CallEvent) -> None:
-    """Store the transcript so far, unless a longer one is there or the call is over."""
-    call, talk = event.call, _of_the_talk(event.call)
-    is_newer = ~Call.has_ended & (Call.turn_count <= talk["turn_count"])
-    save(call.call_id, where=is_newer, **_of_the_start(call), **talk)
-
-
-def _of_the_start(call: RetellCall) -> dict[str, Any]:
-    return {
-        "direction": call.direction,
-        "from_number": call.from_number,
-        "to_number": call.to_number,
-        "agent_id": call.agent_id,
-        "agent_name": call.agent_name,
-        "started_at": call.started_at,
-    }
-
-
-def _of_the_talk(call: RetellCall) -> dict[str, Any]:
+def _talk_of(call: RetellCall) -> dict[str, Any]:
     turns = [
         {
             "role": item.role,
@@ -94,7 +106,12 @@ def _of_the_talk(call: RetellCall) -> dict[str, Any]:
         if isinstance(item, Utterance)
     ]
     return {
-        "transcript": call.transcript,
+        "transcript": call.transcript or None,
         "turns": turns or None,
         "turn_count": len(turns) or None,
     }
+
+
+def storable(value: Any) -> Any:
+    """PostgreSQL stores no NUL in a text."""
+    return value.replace("\0", " ") if isinstance(value, str) else value

@@ -9,14 +9,19 @@ from retell_flask import GiveUp, Retry
 from . import records
 from .models import Sending, db, now
 
+_UNFINISHED = "not finished"
 
-def send_once(call_id: str, service: str, what: str, send: Callable[[], str | None]) -> None:
+
+def send_once(
+    call_id: str, service: str, what: str, send: Callable[[], str | None], *, lag: float = 0
+) -> None:
     """Run ``send``, unless it is noted that it worked; note how it went.
 
     ``send`` returns the service's own id of what was made, and raises whatever went wrong. That
     is raised again: retell-flask tries the receiver again, and no other. If the process ends
     between the service's success and our note, ``send`` runs again: it has to see to it that the
-    service does not do it twice.
+    service does not do it twice. A service by which that is found only after ``lag`` seconds is
+    left alone for so long.
     """
     sending = db.session.get(Sending, (call_id, service, what))
     if sending is None:
@@ -25,18 +30,23 @@ def send_once(call_id: str, service: str, what: str, send: Callable[[], str | No
         db.session.add(sending)
     elif sending.worked:
         return
+    elif sending.detail == _UNFINISHED:
+        wait = lag - (now() - sending.sent_at).total_seconds()
+        if wait > 0:
+            raise Retry(wait, reason="It is not known yet whether the last attempt got through.")
     sending.attempts += 1
     sending.sent_at = now()
-    sending.worked, sending.detail = False, "not finished"
+    sending.worked, sending.detail = False, _UNFINISHED
     db.session.commit()  # a service may take its time, and no transaction waits for it
     try:
-        sending.detail = send()
-        sending.worked = True
+        made = send()
     except Exception as error:
+        db.session.rollback()
         sending.detail = _describe(error)
-        raise
-    finally:
         db.session.commit()
+        raise
+    sending.worked, sending.detail = True, made
+    db.session.commit()
 
 
 def _describe(error: Exception) -> str:

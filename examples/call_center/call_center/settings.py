@@ -6,6 +6,12 @@ import os
 from urllib.parse import quote
 
 from flask import Flask, current_app
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from retell_flask import ConfigurationError
+
+_KNOWN = "It begins with sqlite:// or postgresql://."
 
 # Name and default. Each service is used once its token is there.
 OPTIONS: dict[str, str | None] = {
@@ -35,14 +41,25 @@ def read_settings(app: Flask) -> None:
     for name, default in OPTIONS.items():
         if app.config.get(name) is None:
             app.config[name] = os.environ.get(name) or default
-    app.config["SQLALCHEMY_DATABASE_URI"] = _with_psycopg(app.config["CALL_CENTER_DATABASE_URL"])
+    app.config["SQLALCHEMY_DATABASE_URI"] = _database(app.config["CALL_CENTER_DATABASE_URL"])
+    if not str(app.config["CALL_CENTER_PROXIES"]).isdecimal():
+        raise ConfigurationError(
+            "CALL_CENTER_PROXIES is no number: how many proxies are in front?"
+        )
 
 
-def _with_psycopg(url: str) -> str:
-    """As hosts write the address of a PostgreSQL database."""
-    for scheme in ("postgres://", "postgresql://"):
-        if url.startswith(scheme):
-            return f"postgresql+psycopg://{url.removeprefix(scheme)}"
+def _database(address: str) -> URL:
+    """The address of a PostgreSQL database is written as hosts write it."""
+    try:
+        url = make_url(address)
+    except ArgumentError:
+        raise ConfigurationError(f"CALL_CENTER_DATABASE_URL is no URL. {_KNOWN}") from None
+    if url.drivername in ("postgres", "postgresql"):
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ConfigurationError(
+            f"CALL_CENTER_DATABASE_URL is of another kind of database. {_KNOWN}"
+        )
     return url
 
 

@@ -5,6 +5,7 @@ from base64 import b64encode
 import pytest
 
 from call_center import create_app
+from call_center.models import db
 
 HERE = {"REMOTE_ADDR": "127.0.0.1"}
 
@@ -93,6 +94,9 @@ def test_without_debug_it_is_needed_here_too(client):
         ("X-Forwarded-For", "127.0.0.1"),
         ("X-Real-IP", "::1"),
         ("Forwarded", "for=127.0.0.1"),
+        ("X-Forwarded-Host", "localhost"),
+        ("Via", "1.1 tunnel"),
+        ("CF-Connecting-IP", "127.0.0.1"),
     ],
 )
 def test_forwarding_headers_open_nothing(app, client, name, value):
@@ -122,6 +126,16 @@ def test_health_says_that_the_database_is_gone():
     app = create_app(TESTING=True, CALL_CENTER_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     answer = app.test_client().get("/health")
     assert (answer.status_code, answer.json) == (503, {"status": "no database"})
+
+
+def test_health_says_that_the_tables_are_missing():
+    app = create_app(TESTING=True, CALL_CENTER_DATABASE_URL="sqlite://")
+    with app.app_context():
+        db.drop_all()
+    assert app.test_client().get("/health").status_code == 503
+    app.debug = True
+    page = app.test_client().get("/")
+    assert (page.status_code, "Try again in a minute" in page.text) == (503, True)
 
 
 @pytest.mark.parametrize("path", ["/", "/no/such/page", "/outbound"])

@@ -96,7 +96,7 @@ def test_no_items_are_an_answer(retell_client, openai, rows):
     ("fault", "status", "wait", "reason"),
     [
         (Fault(429, error(ECHO, "requests", "rate_limit_exceeded"), headers={"Retry-After": "20"}),
-         "pending", (20, 20), "The language model answered 429."),
+         "pending", (25, 80), "The language model answered 429."),
         (Fault(429, error(ECHO, "insufficient_quota", "insufficient_quota")), "dead", (0, 0),
          "The language model's account has no credit left."),
         (Fault(500, error(ECHO, "server_error", None)), "pending", USUAL,

@@ -89,7 +89,7 @@ def test_a_call_of_which_little_is_known(retell_client, slack):
     ("fault", "status", "wait", "detail"),
     [
         (Fault(429, {"ok": False, "error": "ratelimited"}, headers={"Retry-After": "30"}),
-         "pending", (30, 30), "Slack answered 429."),
+         "pending", (35, 90), "Slack answered 429."),
         (error("ratelimited"), "pending", USUAL, "Slack answered ratelimited."),
         (error("internal_error"), "pending", USUAL, "Slack answered internal_error."),
         (error(ECHO), "pending", USUAL, NO_ERROR),
@@ -138,6 +138,22 @@ def test_a_repeated_event_is_posted_once(retell_client, slack):
     assert len(slack.messages) == 1
 
 
+def test_an_analysis_that_was_made_again_and_is_negative_is_told_of(retell_client, slack):
+    sent = retell_client.send("call_analyzed")
+    call_id = sent.event.call.call_id
+    for summary in ("Not happy.", "Not happy at all."):
+        changes = {"call_id": call_id, "call_analysis.call_summary": summary}
+        retell_client.send("call_analyzed_negative", **changes)
+    assert len(slack.messages) == 1
+
+
+@pytest.mark.parametrize("ts", [None, 7, {"a": 1}, "1" * 5000])
+def test_whatever_slack_calls_a_message_it_is_posted_once(ts, retell_client, slack, rows):
+    slack.fail(Fault(200, {"ok": True, "ts": ts}))
+    retell_client.send("call_analyzed_negative")
+    assert [sending.worked for sending in rows(Sending)] == [True]
+
+
 def test_a_receiver_that_runs_again_posts_nothing(app, retell_client, slack):
     sent = retell_client.send("call_analyzed_negative")
     with app.app_context():
@@ -160,7 +176,7 @@ def test_without_a_token_it_goes_to_the_log(retell_client, rows, caplog):
     (line,) = [each for each in caplog.records if each.name == "call_center.alarm"]
     assert line.levelno == logging.WARNING
     assert line.getMessage() == (
-        f"Unhappy caller: call {call_id}, 0:41 min, http://127.0.0.1:5000/calls/{call_id}"
+        f"Unhappy caller: 0:41 min, http://127.0.0.1:5000/calls/{call_id}"
     )
     (sending,) = rows(Sending)
     assert (sending.service, sending.worked, sending.detail) == ("log", True, None)

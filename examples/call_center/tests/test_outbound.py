@@ -4,6 +4,7 @@ import re
 from html import escape
 
 import pytest
+from sqlalchemy import text
 
 from call_center import create_app
 from call_center.models import Call, db
@@ -160,6 +161,15 @@ def test_a_call_that_may_ring_is_not_denied(client, retell):
     assert len(retell.calls) == 1
 
 
+def test_a_call_that_cannot_be_noted_rings_all_the_same(app, client, retell, caplog):
+    form = fill(client)
+    with app.app_context():
+        db.session.execute(text("DROP TABLE call"))
+        db.session.commit()
+    assert client.post("/outbound", data=form).location == "/calls/call_rung_1"
+    assert "The call 'call_rung_1' was started and not noted" in caplog.text
+
+
 def test_in_tests_no_phone_rings(monkeypatch):
     monkeypatch.delenv("RETELL_API_URL")
     app = create_app(TESTING=True, CALL_CENTER_DATABASE_URL="sqlite://")
@@ -180,7 +190,7 @@ def test_the_command_does_the_same(app, retell):
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
-        (["0100", "+14155550142"], "not in E.164 form", 2),
+        (["0100", "+14155550142"], "Invalid value for 'FROM': Write the number with +", 2),
         ([*FORM.values(), "--var", "name"], "“name” is not name=value.", 2),
     ],
 )
@@ -201,5 +211,16 @@ def test_the_command_says_why_retell_refused(app, retell):
 def test_the_tables_are_made_by_command(app):
     with app.app_context():
         db.drop_all()
-    assert app.test_cli_runner().invoke(args=["call-center", "init-db"]).exit_code == 0
+    made = app.test_cli_runner().invoke(args=["call-center", "init-db"])
+    assert "The tables are there, in sqlite:///" in made.output
+    assert made.exit_code == 0
     assert stored(app, "call_1") is None
+
+
+def test_a_database_that_cannot_be_reached_is_said_in_a_line(app):
+    address = "postgresql://nobody:secret@127.0.0.1:9/nothing"
+    away = create_app(TESTING=True, CALL_CENTER_DATABASE_URL=address)
+    made = away.test_cli_runner().invoke(args=["call-center", "init-db"])
+    assert "CALL_CENTER_DATABASE_URL: no tables could be made. connection" in made.output
+    assert "secret" not in made.output
+    assert made.exit_code == 1

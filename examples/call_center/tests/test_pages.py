@@ -115,6 +115,12 @@ def test_a_running_call_is_live_for_as_long_as_calls_last(client, add):
     assert "retell backfill" in client.get("/calls/forgotten").text
 
 
+def test_a_call_is_live_until_it_ends_also_while_it_is_transferred(client, add):
+    add(call(1, has_ended=False, ended_at=None, transferred=True, transferred_to="+14155550199"))
+    assert "Live" in text_of(client.get("/calls/call_1"))
+    assert "data-live-every" in client.get("/calls/call_1").text
+
+
 OUTCOMES = {
     "running": {"has_ended": False},
     "completed": {},
@@ -213,7 +219,18 @@ def test_only_web_addresses_become_links(client, add, url):
     ("fields", "said"),
     [
         ({"error_code": "dial_busy", "error_message": "No."}, "The call failed. No. dial_busy"),
-        ({"transferred_to": "+14155550199"}, "The call was transferred to +14155550199"),
+        (
+            {"transferred_to": "+14155550199", "reason": "call_transfer"},
+            "The call was transferred to +14155550199",
+        ),
+        (
+            {"transferred_to": "+14155550199", "has_ended": False},
+            "The call is being transferred to +14155550199",
+        ),
+        (
+            {"transferred_to": "+14155550199"},  # and nobody said that it was cancelled
+            "A transfer to +14155550199 did not come about.",
+        ),
         ({"voicemail": True}, "A voicemail answered."),
         (
             {"transferred_to": "+14155550199", "transfer_cancelled": True},

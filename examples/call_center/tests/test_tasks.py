@@ -72,7 +72,7 @@ def test_a_date_that_todoist_cannot_read_goes_into_the_description(retell_client
     ("fault", "status", "wait", "detail"),
     [
         (Fault(429, error(429, 35, "LIMITS_REACHED", ECHO, retry_after=40),
-               headers={"Retry-After": "40"}), "pending", (40, 40), "Todoist answered 429."),
+               headers={"Retry-After": "40"}), "pending", (45, 100), "Todoist answered 429."),
         (Fault(500, error(500, 0, "INTERNAL", ECHO)), "pending", USUAL, "Todoist answered 500."),
         (Fault(503, text=ECHO), "pending", USUAL, "Todoist answered 503."),
         (Fault(200, text=ECHO), "pending", USUAL,

@@ -1,16 +1,21 @@
 """HubSpot's CRM objects (version 2026-09), as far as they are searched and created.
 
 Built from HubSpot's documentation: the guides on contacts, calls, search and errors. A contact
-needs a name or an e-mail address, values are text, and a phone number is nothing unique.
+needs a name or an e-mail address, values are text, and a phone number is nothing unique. What was
+made is found after a while.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from werkzeug.wrappers import Response
 
 from .service import Asked, Service, answer
+
+OLDEST_FIRST = [{"propertyName": "hs_object_id", "direction": "ASCENDING"}]
 
 
 def error(category: str, message: str) -> Any:
@@ -23,13 +28,19 @@ def error(category: str, message: str) -> Any:
 
 
 class HubSpot(Service):
-    """Keeps ``contacts`` and ``calls``: properties, and for calls ``associations``."""
+    """Keeps ``contacts`` and ``calls``: properties, and for calls ``associations``.
+
+    They are found ``lag`` after they were made, by the time that ``now`` tells.
+    """
 
     token = "pat-na1-for-tests"
 
     def __init__(self) -> None:
         super().__init__()
         self.records: dict[str, list[dict[str, Any]]] = {"contacts": [], "calls": []}
+        self.lag = timedelta()
+        self.now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+        self._made_at: dict[str, datetime] = {}
 
     @property
     def contacts(self) -> list[dict[str, Any]]:
@@ -54,12 +65,15 @@ class HubSpot(Service):
         found = [
             record
             for record in self.records[kind]
-            if any(
+            if self._made_at[record["id"]] + self.lag <= self.now()
+            and any(
                 all(_matches(record, each) for each in group["filters"])
                 for group in asked["filterGroups"]
             )
         ]
-        return answer({"total": len(found), "results": found[: asked["limit"]]})
+        is_oldest_first = asked.get("sorts") == OLDEST_FIRST
+        ordered = found if is_oldest_first else found[::-1]
+        return answer({"total": len(found), "results": ordered[: asked["limit"]]})
 
     def _create(self, kind: str, asked: dict[str, Any]) -> Response:
         properties = asked["properties"]
@@ -80,6 +94,7 @@ class HubSpot(Service):
             "updatedAt": "2026-11-26T10:00:00.000Z",
             "archived": False,
         }
+        self._made_at[str(number)] = self.now()
         self.records[kind].append(record | {"associations": asked.get("associations", [])})
         return record
 

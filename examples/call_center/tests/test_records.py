@@ -1,0 +1,141 @@
+"""What a call's row says after events that no scenario has, in every order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from itertools import permutations
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from call_center import records
+from call_center.models import Call, db
+from retell_flask.testing import RetellTestClient, encode, renew, sample
+
+MOST_ORDERS = 24
+FIRST, SECOND = "+14155550163", "+14155550164"
+
+
+def transfer(name: str, to: str) -> tuple[str, dict[str, Any]]:
+    return name, {"transfer_destination.number": to}
+
+
+def ended(reason: str, **changes: Any) -> tuple[str, dict[str, Any]]:
+    return "call_ended", {"disconnection_reason": reason, **changes}
+
+
+TOLD = {
+    "a second transfer": (
+        [
+            ("call_started", {}),
+            transfer("transfer_started", FIRST),
+            transfer("transfer_cancelled", FIRST),
+            transfer("transfer_bridged", SECOND),
+            ended("call_transfer", transfer_destination=SECOND),
+        ],
+        {"outcome": "transferred", "transferred_to": SECOND},
+    ),
+    "a transfer of which nobody said that it was cancelled": (
+        [transfer("transfer_started", FIRST), ended("user_hangup")],
+        {"outcome": "completed", "transferred_to": FIRST},
+    ),
+    "a transfer by its older name": (
+        [("agent_transfer", {}), ended("agent_hangup")],
+        {"outcome": "transferred", "transferred_to": "+14155550163"},
+    ),
+    "a voicemail that was left a message": (
+        [("call_started", {}), ("voicemail_detected", {}), ended("agent_hangup")],
+        {"outcome": "voicemail"},
+    ),
+    "an analysis that tells of the voicemail": (
+        [ended("agent_hangup"), ("call_analyzed", {"call_analysis.in_voicemail": True})],
+        {"outcome": "voicemail"},
+    ),
+    "an analysis alone, of a call that did not connect": (
+        [("call_analyzed_no_answer", {})],
+        {"outcome": "failed", "error_code": "dial_no_answer"},
+    ),
+    "an error by its older name": (
+        [("call_started", {}), ("call_error", {})],
+        {"outcome": "failed", "has_ended": True},
+    ),
+    "a failure without a reason": (
+        [("call_started", {}), ended(None, call_status="error")],  # type: ignore[arg-type]
+        {"outcome": "failed", "error_code": "unknown"},
+    ),
+    "an agent that handed over to another": (
+        [("call_started", {"agent_id": "agent_1"}), ended("user_hangup", agent_id="agent_2")],
+        {"outcome": "completed", "agent_id": "agent_2"},
+    ),
+}
+
+
+@pytest.fixture
+def database_url(either_database: str) -> str:
+    return either_database
+
+
+@pytest.fixture
+def tell(app: Flask, retell_client: RetellTestClient) -> Callable[..., Call]:
+    """Post events of one call, and read its row."""
+
+    def tell(call_id: str, *told: tuple[str, dict[str, Any]]) -> Call:
+        for name, changes in told:
+            body = encode(renew(sample(name, **changes), session_id=call_id))
+            assert retell_client.post(body).status_code == 200
+        with app.app_context():
+            return db.get_or_404(Call, call_id)
+
+    return tell
+
+
+@pytest.mark.parametrize("what", TOLD)
+def test_a_call_comes_to_the_same_in_every_order(what: str, tell: Callable[..., Call]) -> None:
+    told, expected = TOLD[what]
+    orders = [*permutations(told)]
+    for number, order in enumerate(random.Random(0).sample(orders, min(len(orders), MOST_ORDERS))):
+        call = tell(f"call_{number}", *order, *order)
+        assert {name: getattr(call, name) for name in expected} == expected, order
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [],
+        [{"role": "node_transition", "new_node_name": "Greeting"}],
+        [{"role": "dtmf", "digit": "1"}],
+    ],
+)
+def test_a_snapshot_in_which_nobody_speaks_is_no_fault(
+    items: list[Any], tell: Callable[..., Call]
+) -> None:
+    call = tell("call_1", ("transcript_updated", {"transcript_with_tool_calls": items}))
+    assert (call.outcome, call.turns, call.turn_count) == ("running", [], 0)
+
+
+def test_what_was_said_is_not_taken_back(tell: Callable[..., Call]) -> None:
+    silent = {"transcript": "", "transcript_object": [], "transcript_with_tool_calls": []}
+    call = tell("call_1", ("call_ended", {}), ("call_started", {"transcript": ""}))
+    again = tell("call_1", ("transcript_updated", silent))
+    assert (again.transcript, again.turns) == (call.transcript, call.turns)
+    assert call.turn_count == 6
+
+
+def test_an_analysis_that_was_made_again_goes_before_the_first(
+    app: Flask, retell_client: RetellTestClient, tell: Callable[..., Call]
+) -> None:
+    summary = "call_analysis.call_summary"
+    with app.app_context():
+        records.save("call_1", rank=5, summary="The new one.")  # as its revision would
+    call = tell("call_1", ("call_analyzed", {summary: "The old one."}))
+    assert (call.summary, call.outcome) == ("The new one.", "completed")
+    tell("call_2", ("call_analyzed", {summary: "The old one."}), ("call_ended", {}))
+    call = tell("call_2", ("call_analyzed", {summary: "The new one."}))
+    assert (call.summary, call.rank) == ("The new one.", 5)
+
+
+def test_numbers_are_as_large_as_they_are_sent(tell: Callable[..., Call]) -> None:
+    assert tell("call_1", ("call_ended", {"duration_ms": 2**33})).duration_ms == 2**33
+    assert tell("call_2", ("call_ended", {"duration_ms": 2**62})).duration is None

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from call_center.models import ActionItem, Sending, db
+from call_center.sendings import send_once
+
+
+@pytest.fixture
+def database_url(either_database):
+    return either_database
+
+
+def test_no_transaction_waits_for_a_service(app, retell_client, todoist, slack, hubspot):
+    in_use = []
+
+    def watch(service):
+        serve = service.serve
+
+        def serve_and_look(asked):
+            with app.app_context():
+                in_use.append(db.engine.pool.checkedout())
+            return serve(asked)
+
+        service.serve = serve_and_look
+
+    for service in (todoist, slack, hubspot):
+        watch(service)
+    talk = "User: Please call me back.\nAgent: I'll send you the plan."
+    retell_client.send("call_ended", transcript=talk)
+    retell_client.send("call_analyzed_negative")
+    assert len(in_use) == 2 + 1 + 4
+    assert set(in_use) == {0}
+
+
+def test_a_fault_of_the_database_is_noted_as_what_it_is(app, rows):
+    def fail():
+        db.session.execute(text("SELECT * FROM no_such_table"))
+
+    with app.app_context(), pytest.raises(DBAPIError, match="no_such_table"):
+        send_once("call_1", "todoist", "task 1", fail)
+    (sending,) = rows(Sending)
+    assert (sending.worked, sending.attempts) == (False, 1)
+    assert sending.detail in ("OperationalError", "ProgrammingError")
+
+
+def test_what_was_begun_before_a_failure_is_not_kept(app, rows):
+    def fail():
+        db.session.add(
+            ActionItem(call_id="call_1", position=0, text="Half of it", extractor="rules")
+        )
+        raise ConnectionError
+
+    with app.app_context(), pytest.raises(ConnectionError):
+        send_once("call_1", "model", "transcript", fail)
+    assert rows(ActionItem) == []
