@@ -51,16 +51,18 @@ def _add_to_todoist(item: ActionItem) -> TodoistTask | None:
     Todoist discards a request whose id it knows. So the item's own id is the request's, and an
     item that is sent again after an answer was lost makes no second task.
     """
-    source = f"Call: {item.call_id}"
+    description = f"Call: {item.call_id}"
+    if item.extractor == "rules":
+        description += "\nFound by rules, not by a model"
     try:
-        return _post(item.id, item.text, source, item.due)
+        return _post(item.id, item.text, description, item.due)
     except httpx.HTTPStatusError as error:
         if error.response.status_code != 400 or item.due is None:
             raise _refusal(error) from None
     # Probably no date that Todoist can read. As another request it has another id.
     request_id = str(uuid.uuid5(uuid.UUID(item.id), "without a date"))
     try:
-        return _post(request_id, item.text, f"{source}\nDue: {item.due}", None)
+        return _post(request_id, item.text, f"{description}\nDue: {item.due}", None)
     except httpx.HTTPStatusError as error:
         raise _refusal(error) from None
 

@@ -19,9 +19,10 @@ worker_class = "gthread"
 workers = 2
 threads = 8
 
-# On SIGTERM and SIGHUP requests are answered first, and Retell and its API wait for 10 s. Then the
-# handlers that run have 5 s to finish. Whoever stops the container has to wait for longer.
-graceful_timeout = 20
+# On SIGTERM and SIGHUP requests are answered first: Retell waits for 10 s, the page of outbound
+# calls for up to three tries of RETELL_API_TIMEOUT. Then the handlers that run have 5 s to finish.
+# Whoever stops the container has to wait for longer.
+graceful_timeout = 45
 
 # A proxy keeps connections open, Caddy for 2 minutes. It must not use one that is being closed.
 keepalive = 125

@@ -11,6 +11,7 @@ from services.service import Fault
 from services.todoist import error
 
 PROMISES = "User: Please call me back tomorrow at 3 pm.\nAgent: I'll send you the invoice today."
+BY_RULES = "Found by rules, not by a model"
 ONE = "User: Please call me back tomorrow at 3 pm."
 
 
@@ -33,7 +34,7 @@ def test_items_become_tasks_in_todoist(app, retell_client, todoist, rows):
     assert [each.json for each in todoist.asked] == [
         {
             "content": item.text,
-            "description": f"Call: {call_id}",
+            "description": f"Call: {call_id}\n{BY_RULES}",
             "project_id": "6XGgm6PHrGgMpCFX",
             "due_string": due,
             "auto_parse_labels": False,
@@ -61,7 +62,10 @@ def test_a_date_that_todoist_cannot_read_goes_into_the_description(retell_client
     todoist.unreadable.add("tomorrow at 3 pm")
     sent = retell_client.send("call_ended", transcript=ONE)
     (task,) = todoist.tasks
-    assert task["description"] == f"Call: {sent.event.call.call_id}\nDue: tomorrow at 3 pm"
+    assert (
+        task["description"]
+        == f"Call: {sent.event.call.call_id}\n{BY_RULES}\nDue: tomorrow at 3 pm"
+    )
     assert task["due"] is None
     refused, taken = (each.headers["x-request-id"] for each in todoist.asked)
     assert refused != taken

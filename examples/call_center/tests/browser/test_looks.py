@@ -21,6 +21,7 @@ PAGES = {
     "calls-none": "/?outcome=voicemail&sentiment=positive",
     "call": "/calls/{completed}",
     "call-failed": "/calls/{failed}",
+    "call-voicemail": "/calls/{voicemail}",
     "call-transferred": "/calls/{transferred}",
     "call-negative": "/calls/{negative}",
     "call-scripts": "/calls/{scripts}",

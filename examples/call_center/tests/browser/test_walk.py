@@ -46,7 +46,7 @@ def test_a_call_is_followed_without_a_reload(server, open_page, expect):
     assert page.evaluate("window.marker") == "list"
 
     row(page, call_id).get_by_role("link").click()
-    expect(page.get_by_role("log")).to_contain_text("Nothing has been said yet.")
+    expect(page.get_by_role("log")).to_contain_text("It comes as it is spoken, or after the call.")
     page.evaluate("window.marker = 'call'")
     said = CONVERSATION[:2]
     server.tell(call_id, "transcript_updated", transcript_with_tool_calls=turns(*said))
@@ -201,7 +201,7 @@ def test_its_structure_is_told_to_screen_readers(talk, open_page, expect):
       - status
     """)
     page.goto("/")
-    for heading in ("Caller", "Agent", "Time", "Duration", "Outcome", "Sentiment"):
+    for heading in ("Number", "Agent", "Time", "Duration", "Outcome", "Sentiment"):
         expect(page.get_by_role("columnheader", name=heading, exact=True)).to_have_count(1)
     current = page.get_by_role("link", name="Calls", exact=True)
     expect(current).to_have_attribute("aria-current", "page")
