@@ -78,11 +78,16 @@ class Sender(Protocol):
         """The body of the answer. Raises ``ApiError``."""
 
 
+def fits_a_header(api_key: Key) -> bool:
+    """Whether a request can be sent under this key."""
+    return re.fullmatch(rb"[\x21-\x7e]+", api_key) is not None
+
+
 class Transport(ProcessBound):
     """Sends requests under one key. Each process has connections of its own."""
 
     def __init__(self, api_key: Key, url: str, timeout: float) -> None:
-        if not re.fullmatch(rb"[\x21-\x7e]+", api_key):
+        if not fits_a_header(api_key):
             raise ConfigurationError(
                 "The API key has a character that no HTTP header can carry. Copy it anew from "
                 "Retell's dashboard."

@@ -301,6 +301,11 @@ def test_before_its_first_event_it_says_where_to_look(
     assert "another key signs" in advice
 
 
+def test_a_key_that_no_request_can_carry_is_found(make_case: Callable[..., Case]) -> None:
+    shop = make_case(RETELL_API_KEY=[KEY, "key_…"]).shop
+    assert ("problem", "keys", "Copy it anew from Retell's dashboard.") in findings(shop)
+
+
 def test_a_plain_signature_without_an_inbox_can_be_replayed(
     make_shop: Callable[..., Shop],
 ) -> None:

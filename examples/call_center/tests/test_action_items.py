@@ -128,7 +128,7 @@ def test_no_items_are_an_answer(retell_client, openai, rows):
 def test_what_becomes_of_a_failure(
     fault, status, wait, reason, attempts, openai, monkeypatch, rows
 ):
-    monkeypatch.setattr(action_items, "TIMEOUT", 0.2)
+    monkeypatch.setattr(action_items, "TIMEOUT", 1.0)
     openai.fail(fault)
     attempt = attempts("call_ended", "make_tasks", transcript=TALK)
     assert attempt.status == status

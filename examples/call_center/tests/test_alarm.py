@@ -108,7 +108,7 @@ def test_a_call_of_which_little_is_known(retell_client, slack):
     ],
 )  # fmt: skip
 def test_what_becomes_of_a_failure(fault, status, wait, detail, attempts, slack, monkeypatch):
-    monkeypatch.setattr(alarm, "TIMEOUT", 0.2)
+    monkeypatch.setattr(alarm, "TIMEOUT", 1.0)
     slack.fail(fault)
     attempt = attempts("call_analyzed_negative", "raise_alarm")
     assert (attempt.status, attempt.detail) == (status, detail)

@@ -143,7 +143,7 @@ def validation_error(status):
     ],
 )  # fmt: skip
 def test_what_becomes_of_a_failure(fault, status, wait, detail, attempts, hubspot, monkeypatch):
-    monkeypatch.setattr(client, "TIMEOUT", 0.2)
+    monkeypatch.setattr(client, "TIMEOUT", 1.0)
     hubspot.fail(fault)
     attempt = attempts("call_analyzed", "log_in_crm")
     assert (attempt.status, attempt.detail) == (status, detail)
@@ -219,7 +219,7 @@ def test_no_token_and_no_call_goes_where_hubspot_points(retell_client, hubspot, 
 def test_what_was_made_and_not_told_is_found(
     what, lost, attempts, retell_client, hubspot, monkeypatch
 ):
-    monkeypatch.setattr(client, "TIMEOUT", 0.2)
+    monkeypatch.setattr(client, "TIMEOUT", 1.0)
     if what == "call":
         hubspot.add_contact(phone=CALLER)
     nothing = Fault(200, {"results": []})

@@ -94,7 +94,7 @@ def test_a_date_that_todoist_cannot_read_goes_into_the_description(retell_client
     ],
 )  # fmt: skip
 def test_what_becomes_of_a_failure(fault, status, wait, detail, attempts, todoist, monkeypatch):
-    patience = httpx.Timeout(0.2)  # the SDK has no option for it
+    patience = httpx.Timeout(1.0)  # the SDK has no option for it
     monkeypatch.setattr("todoist_api_python._core.http_requests.TIMEOUT", patience)
     todoist.fail(fault)
     attempt = attempts("call_ended", "make_tasks", transcript=ONE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...settings import OPTIONS
+from ...transport import fits_a_header
 from ...values import Place
 from ..config import OptionRow
 from ..text import counted
@@ -26,6 +27,13 @@ def check_keys(set_up: SetUp) -> Findings:
             "alone, and Retell's API cannot be called.",
             f"Retell signs with an API key and has no secret besides: set {prefix}_API_KEY to "
             "the one with the webhook badge.",
+        )
+    elif not all(map(fits_a_header, settings.api_key)):
+        yield problem(
+            "keys",
+            f"A key in {prefix}_API_KEY has a character that no HTTP header can carry, and so none "
+            "of Retell's keys has.",
+            "Copy it anew from Retell's dashboard.",
         )
     elif keys > 1 or secrets > 1:
         yield note(
