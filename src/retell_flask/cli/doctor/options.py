@@ -31,8 +31,8 @@ def check_keys(set_up: SetUp) -> Findings:
     elif not all(map(fits_a_header, settings.api_key)):
         yield problem(
             "keys",
-            f"A key in {prefix}_API_KEY has a character that no HTTP header can carry, and so none "
-            "of Retell's keys has.",
+            f"A key in {prefix}_API_KEY has a character that no HTTP header can carry, which "
+            "none of Retell's keys has.",
             "Copy it anew from Retell's dashboard.",
         )
     elif keys > 1 or secrets > 1:
