@@ -378,25 +378,28 @@ def _record(*, pending_only: bool) -> Update:
 
 def _settle(*guards: ColumnElement[bool]) -> Update:
     """Give an entry the status that its deliveries add up to, and end its lease."""
+    # Counted, and not looked for by their status: that would lead PostgreSQL through the index of
+    # what is unfinished, with all that others left in it.
+    of_entry = _d.entry_id == _e.id
 
-    def one(status: DeliveryStatus) -> Any:
-        return exists().where(_d.entry_id == _e.id, is_(_d.status, status))
+    def has(status: DeliveryStatus) -> ColumnElement[bool]:
+        return func.count(case((is_(_d.status, status), 1))) > 0
 
-    first_due = (
-        select(func.min(_d.next_attempt_at))
-        .where(_d.entry_id == _e.id, is_(_d.status, DeliveryStatus.PENDING))
-        .scalar_subquery()
-    )
+    outcome = select(
+        case(
+            (has(DeliveryStatus.PENDING), literal(EntryStatus.PENDING)),
+            (has(DeliveryStatus.DEAD), literal(EntryStatus.DEAD)),
+            else_=literal(EntryStatus.DONE),
+        )
+    ).where(of_entry)
+    due_at = case((is_(_d.status, DeliveryStatus.PENDING), _d.next_attempt_at))
+    first_due = select(func.min(due_at)).where(of_entry)
     return (
         update(entries)
         .where(_e.id == bindparam("entry_id"), *guards)
         .values(
-            status=case(
-                (one(DeliveryStatus.PENDING), literal(EntryStatus.PENDING)),
-                (one(DeliveryStatus.DEAD), literal(EntryStatus.DEAD)),
-                else_=literal(EntryStatus.DONE),
-            ),
-            next_attempt_at=func.coalesce(first_due, _e.next_attempt_at),
+            status=outcome.scalar_subquery(),
+            next_attempt_at=func.coalesce(first_due.scalar_subquery(), _e.next_attempt_at),
             lease_token=null(),
             lease_expires_at=null(),
         )
