@@ -34,9 +34,10 @@ from .entry import (
     storable,
 )
 from .receipts import NewEntry, of_forgotten
+from .rows import entry_of, find_deliveries
 from .schema import answers, deliveries, entries, messages, pruned
 from .statements import BODY, DETAILS, is_
-from .store import Inbox, entry_of, find_deliveries
+from .store import Inbox
 
 _e, _d = entries.c, deliveries.c
 

@@ -21,9 +21,10 @@ from .entry import (
     stage_of,
     storable,
 )
+from .rows import entry_of, find_deliveries, insert_delivery
 from .schema import deliveries, entries
 from .statements import BODY, DETAILS
-from .store import Inbox, entry_of, find_deliveries, insert_delivery
+from .store import Inbox
 
 _e, _d = entries.c, deliveries.c
 

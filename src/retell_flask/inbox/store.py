@@ -19,8 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from ..errors import InboxError, PayloadError
 from ..events import Event
 from ..settings import Settings
-from . import receipts, statements
-from .bodies import unpack
+from . import receipts, statements, turns
 from .database import Database, Operation
 from .entry import (
     SNAPSHOT,
@@ -28,14 +27,13 @@ from .entry import (
     Claim,
     Delivery,
     DeliveryStatus,
-    Entry,
     EntryStatus,
     FindTargets,
     Result,
-    Target,
     storable,
 )
 from .receipts import NewEntry
+from .rows import entry_of, find_deliveries, insert_delivery
 from .schema import agents, entries, messages, pruned
 
 T = TypeVar("T")
@@ -166,11 +164,11 @@ class Inbox:
         now = self.clock()
         names = {"inbox": self.blueprint, "now": now}
         pending, expired = self._read(
-            lambda connection: connection.execute(statements.IS_ANYTHING_DUE, names).one()
+            lambda connection: connection.execute(turns.IS_ANYTHING_DUE, names).one()
         )
         if not pending and not (expired and (self._is_out or self._trusts_leases(now))):
             return None
-        return self._claim(statements.TAKE_DUE, {}, find_targets, sweep=expired, with_backoff=True)
+        return self._claim(turns.TAKE_DUE, {}, find_targets, sweep=expired, with_backoff=True)
 
     def claim_due_entry(
         self, entry_id: int, find_targets: FindTargets, as_of: datetime | None = None
@@ -180,7 +178,7 @@ class Inbox:
         """
         names = {"entry_id": entry_id}
         return self._claim(
-            statements.TAKE_DUE_ENTRY,
+            turns.TAKE_DUE_ENTRY,
             names,
             find_targets,
             sweep=True,
@@ -207,11 +205,11 @@ class Inbox:
 
         def operation(connection: Connection) -> list[int]:
             self._free_expired(connection, names)
-            told, waiting = connection.execute(statements.COUNT_SENT, names).one()
+            told, waiting = connection.execute(turns.COUNT_SENT, names).one()
             room = max(_FEWEST_TOLD, told - waiting) - waiting
             if room <= 0:
                 return []
-            mark = statements.MARK_SENT[connection.dialect.name]
+            mark = turns.MARK_SENT[connection.dialect.name]
             return list(connection.execute(mark, {**names, "most": min(most, room)}).scalars())
 
         was_out = self._is_out
@@ -227,7 +225,7 @@ class Inbox:
     def find_next(self, session: str) -> int | None:
         """The entry of a call or chat that could be leased now."""
         names = {**self._at(self.clock()), "of_session": session}
-        found = self._read(lambda c: c.execute(statements.FIND_NEXT_OF_SESSION, names).scalar())
+        found = self._read(lambda c: c.execute(turns.FIND_NEXT_OF_SESSION, names).scalar())
         return None if found is None else int(found)
 
     def _at(self, now: datetime) -> dict[str, Any]:
@@ -244,9 +242,7 @@ class Inbox:
         call or chat runs.
         """
         names = {"entry_id": entry_id}
-        claim = self._claim(
-            statements.TAKE_ENTRY, names, find_targets, sweep=True, with_backoff=False
-        )
+        claim = self._claim(turns.TAKE_ENTRY, names, find_targets, sweep=True, with_backoff=False)
         return claim or self._read(lambda connection: _status(connection, entry_id))
 
     def _claim(
@@ -429,7 +425,7 @@ class Inbox:
         """Make pending again what was leased by those who are gone."""
         if self._is_out or not self._trusts_leases(names["now"]):
             return
-        for swept in connection.execute(statements.SWEEP, names).all():
+        for swept in connection.execute(turns.SWEEP, names).all():
             self._supersede(connection, swept.type, swept.session)
 
     # What an outage does to leases
@@ -460,43 +456,6 @@ class Inbox:
 
 class _SessionRuns(Exception):
     """Another entry of the session was leased at the same moment."""
-
-
-def find_deliveries(connection: Connection, entry_id: int) -> list[Delivery]:
-    """The deliveries of an entry, in order."""
-    rows = connection.execute(statements.FIND_DELIVERIES, {"entry_id": entry_id})
-    return [delivery_of(row) for row in rows]
-
-
-def insert_delivery(
-    connection: Connection, entry_id: int, position: int, target: Target, now: datetime
-) -> int:
-    """Write a delivery that is due now; 0 where its outcome reached the receiver before."""
-    values = {
-        "entry_id": entry_id,
-        "position": position,
-        "signal": target.signal,
-        "receiver": target.receiver,
-        "status": DeliveryStatus.PENDING.value,
-        "attempts": 0,
-        "next_attempt_at": now,
-        "once": target.once,
-    }
-    insert = statements.INSERT_DELIVERY[connection.dialect.name]
-    return int(connection.execute(insert, values).scalar() is not None)
-
-
-def entry_of(row: Any) -> Entry:
-    """An entry from ``statements.DETAILS``, with its body from ``statements.BODY`` if there."""
-    values = dict(row._mapping)
-    body = unpack(values.pop("compressed", False), values.pop("body", None))
-    return Entry(**{**values, "status": EntryStatus(values["status"]), "body": body})
-
-
-def delivery_of(row: Any) -> Delivery:
-    """A delivery from all columns but ``once``."""
-    values = dict(row._mapping)
-    return Delivery(**{**values, "status": DeliveryStatus(values["status"])})
 
 
 def _status(connection: Connection, entry_id: int) -> EntryStatus:
