@@ -73,7 +73,7 @@ def play_on(url: str) -> None:
     command = [sys.executable, "-m", "flask", "--app", "call_center", "retell", "rehearse"]
     unheard = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     while True:
-        for scenario in ("completed", UNHAPPY):
+        for scenario in (UNHAPPY, "completed"):
             arguments = [scenario, "--url", url, "--pace", "1"]
             with subprocess.Popen([*command, *arguments], cwd=HERE, **unheard) as call:
                 try:

@@ -131,5 +131,5 @@ def _add(call_id: str, extractor: str, items: Iterable[tuple[str, str | None]]) 
 
 
 def _clean(text: str, longest: int) -> str:
-    """On one line, and without NULs, which PostgreSQL does not store."""
-    return " ".join(text.replace("\0", " ").split())[:longest]
+    """On one line."""
+    return " ".join(records.storable(text).split())[:longest]

@@ -34,6 +34,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 _LOCK = 0x63616C6C  # "call"
 
 OUTCOMES = ("running", "completed", "transferred", "voicemail", "failed")
+UNFINISHED = "not finished"
+LONGEST_SENDING = timedelta(minutes=2)
 SENTIMENTS = ("positive", "neutral", "negative", "unknown")
 
 
@@ -199,6 +201,13 @@ class Sending(db.Model):
     detail: Mapped[str | None]  # what went wrong, or the service's own id
     attempts: Mapped[int] = mapped_column(default=1)
     sent_at: Mapped[datetime] = mapped_column(default=now)
+
+    @property
+    def state(self) -> str:
+        """``sent``, ``failed``, ``sending``; or ``unknown``, where the process ended meanwhile."""
+        if self.worked or self.detail != UNFINISHED:
+            return "sent" if self.worked else "failed"
+        return "sending" if now() - self.sent_at < LONGEST_SENDING else "unknown"
 
 
 class Activity(db.Model):

@@ -14,9 +14,9 @@ from retell_flask.models import Utterance
 from .models import Call, db
 
 # How late in a call an event tells of it. What is not here comes in between; that a transfer was
-# cancelled says nothing of the next one.
-_RANKS = {"call_started": 0, "transfer_cancelled": 0, "call_ended": 2, "call_analyzed": 3}
-_OTHER_RANK = 1
+# cancelled says nothing of the next one. Another version of an event goes before the first.
+_RANKS = {"call_started": 0, "transfer_cancelled": 0, "call_ended": 2000, "call_analyzed": 3000}
+_OTHER_RANK = 1000
 
 _FACTS = {"has_ended", "transferred", "transfer_cancelled", "voicemail"}  # once true, they stay
 _TALK = {"transcript", "turns", "turn_count"}
@@ -28,7 +28,7 @@ def save_event(event: CallEvent) -> None:
     call, analysis, error = event.call, event.call.analysis, event.error
     save(
         call.call_id,
-        rank=_rank(event),
+        rank=_RANKS.get(event.type, _OTHER_RANK) + event.revision,
         direction=call.direction,
         from_number=call.from_number,
         to_number=call.to_number,
@@ -76,6 +76,11 @@ def save(call_id: str, *, rank: int = 0, **values: Any) -> None:
             return new
         if name in _TALK:
             return case((replaces_talk, new), else_=old)
+        if name == "transferred_to":  # a transfer goes before the attempts at one
+            attempt = or_(Call.rank < rank, and_(Call.rank == rank, ~Call.transferred))
+            success = or_(is_later, ~Call.transferred)
+            goes_before = success if "transferred" in known else attempt
+            return case((goes_before, new), else_=func.coalesce(old, new))
         return case((is_later, new), else_=func.coalesce(old, new))
 
     changes = {name: merged(name) for name in known}
@@ -89,12 +94,6 @@ def insert_into(model: Any) -> Any:
     return _INSERTS[db.session.get_bind().dialect.name](model)
 
 
-def _rank(event: CallEvent) -> int:
-    rank = _RANKS.get(event.type, _OTHER_RANK)
-    # Another version of what was told at the end goes before all that was told until then.
-    return rank + 2 * event.revision if rank > _OTHER_RANK else rank
-
-
 def _talk_of(call: RetellCall) -> dict[str, Any]:
     turns = [
         {
@@ -104,6 +103,11 @@ def _talk_of(call: RetellCall) -> dict[str, Any]:
         }
         for item in call.transcript_with_tool_calls or call.transcript_object or ()
         if isinstance(item, Utterance)
+    ] or [
+        {"role": role.lower(), "content": content, "start": None}
+        for line in (call.transcript or "").splitlines()
+        for role, _, content in [line.partition(": ")]
+        if role in ("Agent", "User")
     ]
     return {
         "transcript": call.transcript or None,
@@ -113,5 +117,7 @@ def _talk_of(call: RetellCall) -> dict[str, Any]:
 
 
 def storable(value: Any) -> Any:
-    """PostgreSQL stores no NUL in a text."""
-    return value.replace("\0", " ") if isinstance(value, str) else value
+    """PostgreSQL stores no NUL in a text, and neither database half of a surrogate pair."""
+    if not isinstance(value, str):
+        return value
+    return value.replace("\0", " ").encode("utf-8", "replace").decode()

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from retell_flask import GiveUp, Retry
 
 from . import records
-from .models import Sending, db, now
-
-_UNFINISHED = "not finished"
+from .models import UNFINISHED, Sending, db, now
 
 
 def send_once(
@@ -30,22 +28,23 @@ def send_once(
         db.session.add(sending)
     elif sending.worked:
         return
-    elif sending.detail == _UNFINISHED:
+    elif sending.detail == UNFINISHED:
         wait = lag - (now() - sending.sent_at).total_seconds()
         if wait > 0:
             raise Retry(wait, reason="It is not known yet whether the last attempt got through.")
     sending.attempts += 1
     sending.sent_at = now()
-    sending.worked, sending.detail = False, _UNFINISHED
+    sending.worked, sending.detail = False, UNFINISHED
     db.session.commit()  # a service may take its time, and no transaction waits for it
     try:
         made = send()
     except Exception as error:
         db.session.rollback()
-        sending.detail = _describe(error)
-        db.session.commit()
+        if not sending.worked:  # by another process meanwhile
+            sending.detail = _describe(error)
+            db.session.commit()
         raise
-    sending.worked, sending.detail = True, made
+    sending.worked, sending.detail = True, records.storable(made)
     db.session.commit()
 
 

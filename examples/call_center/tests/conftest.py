@@ -53,11 +53,15 @@ def either_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-@pytest.fixture
-def app(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
-    """The application as it comes: no service is set up."""
+@pytest.fixture(autouse=True)
+def _no_option_of_yours(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in OPTIONS:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def app(database_url: str, _no_option_of_yours: None) -> Iterator[Flask]:
+    """The application as it comes: no service is set up."""
     app = create_app(TESTING=True, CALL_CENTER_DATABASE_URL=database_url)
     with app.app_context():
         create_tables()

@@ -7,7 +7,7 @@ from html import escape
 import pytest
 from sqlalchemy import event
 
-from call_center.models import ActionItem, Activity, Call, Sending, Task, db, now
+from call_center.models import UNFINISHED, ActionItem, Activity, Call, Sending, Task, db, now
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7 * 7 }}"
 
@@ -262,6 +262,18 @@ def test_what_was_sent_is_shown_with_how_it_went(client, add):
     assert "HubSpot call ✕ Not sent" in page
     assert "3 attempts HubSpot answered 503." in page
     assert "CRM +14155550001 ✓ Noted here, since no HubSpot is set up" in page
+
+
+@pytest.mark.parametrize(
+    ("age", "said"), [(60, "… Being sent"), (300, "? It is not known whether it was sent")]
+)
+def test_what_is_not_finished_is_not_said_to_have_failed(client, add, age, said):
+    sent_at = now() - timedelta(seconds=age)
+    unfinished = {"worked": False, "detail": UNFINISHED, "sent_at": sent_at}
+    add(call(1), Sending(call_id="call_1", service="slack", what="alarm", **unfinished))
+    page = text_of(client.get("/calls/call_1"))
+    assert said in page
+    assert "Not sent" not in page
 
 
 @pytest.mark.parametrize("call_id", ["call_2", "%00", "..", "call_1%2F", "%F0%9F%93%9E"])

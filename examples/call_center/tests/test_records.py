@@ -26,6 +26,11 @@ def ended(reason: str, **changes: Any) -> tuple[str, dict[str, Any]]:
     return "call_ended", {"disconnection_reason": reason, **changes}
 
 
+NO_LISTS = {"transcript_object": None, "transcript_with_tool_calls": None}
+SPOKEN = [
+    {"role": "agent", "content": "Hello.", "start": None},
+    {"role": "user", "content": "Hi!", "start": None},
+]
 TOLD = {
     "a second transfer": (
         [
@@ -34,6 +39,14 @@ TOLD = {
             transfer("transfer_cancelled", FIRST),
             transfer("transfer_bridged", SECOND),
             ended("call_transfer", transfer_destination=SECOND),
+        ],
+        {"outcome": "transferred", "transferred_to": SECOND},
+    ),
+    "a transfer whose beginning is told late": (
+        [
+            transfer("transfer_started", FIRST),
+            transfer("transfer_bridged", SECOND),
+            ended("user_hangup"),
         ],
         {"outcome": "transferred", "transferred_to": SECOND},
     ),
@@ -65,6 +78,13 @@ TOLD = {
         [("call_started", {}), ended(None, call_status="error")],  # type: ignore[arg-type]
         {"outcome": "failed", "error_code": "unknown"},
     ),
+    "a transcript without a list of what was said": (
+        [
+            ("call_started", {}),
+            ended("user_hangup", transcript="Agent: Hello.\nUser: Hi!", **NO_LISTS),
+        ],
+        {"turn_count": 2, "turns": SPOKEN},
+    ),
     "an agent that handed over to another": (
         [("call_started", {"agent_id": "agent_1"}), ended("user_hangup", agent_id="agent_2")],
         {"outcome": "completed", "agent_id": "agent_2"},
@@ -79,11 +99,13 @@ def database_url(either_database: str) -> str:
 
 @pytest.fixture
 def tell(app: Flask, retell_client: RetellTestClient) -> Callable[..., Call]:
-    """Post events of one call, and read its row."""
+    """Post events of one call, and then all of them again; read its row."""
 
     def tell(call_id: str, *told: tuple[str, dict[str, Any]]) -> Call:
-        for name, changes in told:
-            body = encode(renew(sample(name, **changes), session_id=call_id))
+        bodies = [
+            encode(renew(sample(name, **changes), session_id=call_id)) for name, changes in told
+        ]
+        for body in bodies * 2:
             assert retell_client.post(body).status_code == 200
         with app.app_context():
             return db.get_or_404(Call, call_id)
@@ -96,7 +118,7 @@ def test_a_call_comes_to_the_same_in_every_order(what: str, tell: Callable[..., 
     told, expected = TOLD[what]
     orders = [*permutations(told)]
     for number, order in enumerate(random.Random(0).sample(orders, min(len(orders), MOST_ORDERS))):
-        call = tell(f"call_{number}", *order, *order)
+        call = tell(f"call_{number}", *order)
         assert {name: getattr(call, name) for name in expected} == expected, order
 
 
@@ -128,12 +150,20 @@ def test_an_analysis_that_was_made_again_goes_before_the_first(
 ) -> None:
     summary = "call_analysis.call_summary"
     with app.app_context():
-        records.save("call_1", rank=5, summary="The new one.")  # as its revision would
+        records.save("call_1", rank=3001, summary="The new one.")  # as its revision would
     call = tell("call_1", ("call_analyzed", {summary: "The old one."}))
     assert (call.summary, call.outcome) == ("The new one.", "completed")
     tell("call_2", ("call_analyzed", {summary: "The old one."}), ("call_ended", {}))
     call = tell("call_2", ("call_analyzed", {summary: "The new one."}))
-    assert (call.summary, call.rank) == ("The new one.", 5)
+    assert (call.summary, call.rank) == ("The new one.", 3001)
+
+
+def test_an_end_told_otherwise_later_leaves_the_analysis_alone(tell: Callable[..., Call]) -> None:
+    cost = "call_cost.combined_cost"
+    first, again = ("call_ended", {cost: 0.5}), ("call_ended", {cost: 1.5})
+    analyzed = ("call_analyzed", {cost: 9.0})
+    for number, order in enumerate(permutations([first, again, analyzed])):
+        assert tell(f"call_{number}", *order).cost_cents == 9.0
 
 
 def test_numbers_are_as_large_as_they_are_sent(tell: Callable[..., Call]) -> None:

@@ -56,3 +56,11 @@ def test_what_was_begun_before_a_failure_is_not_kept(app, rows):
     with app.app_context(), pytest.raises(ConnectionError):
         send_once("call_1", "model", "transcript", fail)
     assert rows(ActionItem) == []
+
+
+@pytest.mark.parametrize("made", [None, "1", "a\0b", "\ud800"])
+def test_whatever_a_service_calls_it_it_is_noted(made, app, rows):
+    with app.app_context():
+        send_once("call_1", "slack", "alarm", lambda: made)
+        send_once("call_1", "slack", "alarm", pytest.fail)
+    assert [(sending.worked, sending.attempts) for sending in rows(Sending)] == [(True, 1)]
