@@ -80,7 +80,7 @@ def test_the_schedule_runs_the_sweep() -> None:
     celery_app = Celery()
     celery_app.config_from_object(run(CELERY)["CELERY"])
     (entry,) = celery_app.conf.beat_schedule.values()
-    assert entry == {"task": SWEEP, "schedule": 10, "options": {"expires": 10}}
+    assert entry == {"task": SWEEP, "schedule": 10, "options": {"expires": 30}}
 
 
 def test_the_hook_is_gunicorns() -> None:

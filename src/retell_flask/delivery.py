@@ -88,6 +88,10 @@ def _deliver_one(
         del outcome
 
 
+class UnknownEntry(Exception):
+    """There is no entry of this id in this inbox."""
+
+
 class Deliverer:
     """Delivers what is in the inbox to the receivers that are connected in this process."""
 
@@ -117,10 +121,13 @@ class Deliverer:
     def deliver_due(self, entry_id: int, as_of: datetime | None = None) -> int | None:
         """Run what is due of an entry whose turn it is, and say which of its call's is next.
 
-        ``as_of``: when, by the clock of a host that says that it is due. Raises ``InboxError``.
+        ``as_of``: when, by the clock of a host that says that it is due. Raises ``InboxError``,
+        and ``UnknownEntry``.
         """
         claim = self.inbox.claim_due_entry(entry_id, self.targets, as_of)
         if claim is None:
+            if not self.inbox.has_entry(entry_id):
+                raise UnknownEntry
             return None
         self._run(claim)
         session = claim.entry.session

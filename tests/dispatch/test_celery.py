@@ -21,7 +21,7 @@ from flask import Flask
 import celeryapp
 from databases import empty
 from retell_flask import ConfigurationError, RetellBlueprint, parse_event
-from retell_flask.dispatch.celery import DELIVER, CeleryDispatcher
+from retell_flask.dispatch.celery import DELIVER, CeleryDispatcher, deliver
 from retell_flask.inbox.entry import EntryStatus
 from retell_flask.inbox.maintenance import Query, search
 from retell_flask.state import State
@@ -246,6 +246,8 @@ def test_an_app_without_celery_keeps_what_it_cannot_have_delivered(
         ({"accept_content": ["nosuch"]}, "accept_content or task_serializer"),
         ({"task_always_eager": True}, "the web server would run the tasks itself"),
         ({"broker_url": "nosuch://"}, "broker_url cannot be used here"),
+        ({"result_backend": "nosuch://"}, "result_backend cannot be used here"),
+        ({"task_routes": (lambda name, args, *_: args[0],)}, "task_routes cannot route"),
         ({"task_create_missing_queues": False}, "RETELL_CELERY_QUEUE names a queue that Celery's"),
         ({"task_routes": {DELIVER: {"exchange": "x", "routing_key": "y"}}}, ""),
     ],
@@ -312,6 +314,7 @@ def test_what_a_sweep_cannot_send_the_next_one_sends(
 def test_a_busy_worker_sweeps_where_nobody_else_does(
     dispatcher: CeleryDispatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("retell_flask.dispatch.celery._random.uniform", lambda low, high: high)
     entry_ids = add_unsent(dispatcher, 2)
     dispatcher.deliver(entry_ids[0])
     assert dispatcher.sweep() == 1
@@ -319,6 +322,53 @@ def test_a_busy_worker_sweeps_where_nobody_else_does(
     (another,) = add_unsent(dispatcher, 3)[2:]
     dispatcher.deliver(another)
     assert dispatcher.sweep() == 0
+
+
+def test_a_process_that_ends_after_an_event_takes_its_chance_to_sweep(
+    dispatcher: CeleryDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept: list[int] = []
+    monkeypatch.setattr(dispatcher, "sweep", lambda: swept.append(1))
+    (entry_id,) = add_unsent(dispatcher, 1)
+    for _ in range(400):  # processes that live for a second, where ten are a sweep's
+        dispatcher.begin_anew()
+        dispatcher._asked_at -= 1
+        dispatcher.deliver(entry_id)
+    assert 10 < len(swept) < 90  # 40, and six standard deviations at the most
+
+
+def test_a_message_of_another_inbox_is_spoken_of(
+    dispatcher: CeleryDispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    (entry_id,) = add_unsent(dispatcher, 1)
+    dispatcher.deliver(entry_id)
+    dispatcher.deliver(entry_id)
+    assert "RETELL_CELERY_QUEUE" not in caplog.text
+    dispatcher.deliver(entry_id + 1)
+    assert "give each a RETELL_CELERY_QUEUE of its own" in caplog.text
+
+
+@pytest.mark.parametrize("entry_id", ["abc", 10**20, 0, None])
+def test_a_message_without_a_number_is_no_outage(
+    entry_id: Any, dispatcher: CeleryDispatcher
+) -> None:
+    with pytest.raises(ValueError, match="no number of an event"):
+        deliver.run("retell", entry_id)
+
+
+def test_a_set_up_is_checked_once_and_complaints_are_bounded(
+    dispatcher: CeleryDispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    celery = dispatcher.check()
+    dispatcher.start()
+    celery.conf.task_always_eager = True
+    dispatcher.start()
+    assert caplog.records == []
+    dispatcher.begin_anew()
+    for _ in range(200):
+        dispatcher.start()
+    assert {record.levelname for record in caplog.records} == {"ERROR"}
+    assert len(caplog.records) == 10
 
 
 def test_at_the_end_of_a_process_its_messages_are_sent(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -49,6 +50,23 @@ def test_what_waits_for_no_turn_is_not_told_of_twice(
     assert inbox.mark_unsent(10) == []
     clock.tick(1)
     assert inbox.mark_unsent(10) == [entry_id]
+
+
+def test_sweeps_whose_broker_fails_do_not_wait_for_each_other(inbox: Inbox, clock: Clock) -> None:
+    for number in range(300):
+        clock.tick(-0.001)  # the last to come is the first that is due
+        add(inbox, call_id=f"call_{number}")
+    clock.tick(60)
+
+    def sweep_in_vain(_: int) -> None:
+        for _ in range(20):
+            marked = inbox.mark_unsent(300)
+            inbox.unmark(marked[:100])
+            inbox.unmark(marked[100:])
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(sweep_in_vain, range(4)))  # else InboxError: a deadlock
+    assert len(inbox.mark_unsent(1000)) == 300
 
 
 def test_what_could_not_be_sent_is_told_of_again(inbox: Inbox, clock: Clock) -> None:

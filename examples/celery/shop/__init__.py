@@ -24,7 +24,7 @@ def create_app() -> Flask:
                 "retell": {
                     "task": "retell_flask.sweep",
                     "schedule": 10,
-                    "options": {"expires": 10},
+                    "options": {"expires": 30},
                 },
             },
             "beat_scheduler": "celery.beat:Scheduler",  # an interval needs no file to last

@@ -42,7 +42,7 @@ def sweep(state: State, *, once: bool, every: timedelta) -> None:
 
     \b
       CELERY = {"beat_schedule": {"retell": {
-          "task": "retell_flask.sweep", "schedule": 10, "options": {"expires": 10}}}}
+          "task": "retell_flask.sweep", "schedule": 10, "options": {"expires": 30}}}}
 
     A database or a broker that is down is waited for.
     """

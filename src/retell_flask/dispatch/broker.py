@@ -50,11 +50,22 @@ def find_celery(app: Flask, prefix: str, options: dict[str, Any]) -> Celery:
             'install what its kind needs, such as pip install "celery[redis]".'
         ) from None
     try:
+        found.backend  # noqa: B018
+    except Exception as error:  # when a message is sent already, which then seems not to be
+        raise ConfigurationError(
+            f"Celery's result_backend cannot be used here ({type(error).__name__}). Look at it, "
+            "and install what its kind needs: the web servers need it, too."
+        ) from None
+    try:
         routed = found.amqp.router.route(dict(options), DELIVER)
     except QueueNotFound:
         raise ConfigurationError(
             f"{prefix}_CELERY_QUEUE names a queue that Celery's task_queues lack, and "
             "task_create_missing_queues is off. Add it there."
+        ) from None
+    except Exception as error:  # of the host's own functions
+        raise ConfigurationError(
+            f"Celery's task_routes cannot route {DELIVER}: {type(error).__name__}."
         ) from None
     if "queue" not in routed:
         raise ConfigurationError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import queue
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from typing import Any
 from celery import Celery, shared_task
 from flask import Flask, current_app, has_app_context
 
-from ..delivery import Deliverer
+from ..delivery import Deliverer, UnknownEntry
 from ..errors import ConfigurationError, InboxError
 from ..forks import ProcessBound, bind_to_process
 from ..inbox.entry import Receipt
@@ -39,6 +40,7 @@ from .broker import (
 )
 
 _logger = logging.getLogger(__name__)
+_random = random.SystemRandom()  # processes that were forked must not draw alike
 
 _MOST_WAITING = 10_000  # for the broker, in one process: what is more, the sweep sends
 _SWEPT_TOGETHER = 2_000
@@ -84,7 +86,8 @@ class CeleryDispatcher(ProcessBound):
         self._last: _Message | None = None
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._swept_at = time.monotonic()
+        self._swept_at = self._asked_at = time.monotonic()
+        self._is_checked = False
 
     def check(self) -> Celery:
         """The application's Celery app, set up so that messages get through.
@@ -116,10 +119,13 @@ class CeleryDispatcher(ProcessBound):
 
     def start(self) -> None:
         """Say at once what would keep messages from being sent. Celery's workers run elsewhere."""
+        if self._is_checked:
+            return
         try:
             self.check()
+            self._is_checked = True
         except ConfigurationError as error:
-            _logger.error("Events are kept and not delivered: %s", error)
+            self._complain(f"Events are kept and not delivered: {error}", logging.ERROR)
 
     def dispatch(self, receipt: Receipt) -> Answer:
         """Have a message sent, if the broker takes it; else the sweep sends one."""
@@ -155,13 +161,25 @@ class CeleryDispatcher(ProcessBound):
             if following is not None:
                 self.send(following).wait(PATIENCE_SECONDS)  # this process may end with its task
             self._deliverer.prune_some()
+        except UnknownEntry:
+            self._complain(
+                "A message came for an event that this inbox does not have. If another "
+                f"application uses this broker, give each a {self._prefix}_CELERY_QUEUE of its own"
+            )
         except InboxError as error:
             self._complain(f"Deliveries stand still: {error}")
         self._sweep_if_late()
 
     def _sweep_if_late(self) -> None:
-        """Where workers are busy, a sweep that Celery's schedule sent waits behind all else."""
-        if time.monotonic() - self._swept_at > _SWEEP_SECONDS:
+        """Where workers are busy, a sweep that Celery's schedule sent waits behind all else.
+
+        A process may end before it is late, after a single event even. So each takes its chance
+        besides: such processes sweep as often together as one that lives on.
+        """
+        now = time.monotonic()
+        since, self._asked_at = now - self._asked_at, now
+        is_late = now - self._swept_at > _SWEEP_SECONDS
+        if is_late or _random.uniform(0, _SWEEP_SECONDS) < since:
             try:
                 self.sweep()
             except Exception as error:  # the broker's, in each client's own words
@@ -251,18 +269,23 @@ class CeleryDispatcher(ProcessBound):
                 if message is not None:
                     message.is_over.set()
                     message = None
-                self._complain(f"No message is sent: {error}. The sweep will, once it can")
+                is_ours = isinstance(error, ConfigurationError)  # and the sweep's as well
+                hope = "" if is_ours else ". The sweep will, once it can"
+                why = str(error).rstrip(".")
+                self._complain(f"No message is sent: {why}{hope}")
                 threading.Event().wait(_PAUSE_SECONDS)
 
-    def _complain(self, text: str) -> None:
+    def _complain(self, text: str, level: int = logging.WARNING) -> None:
         withheld = self._throttle.admit("celery")
         if withheld is not None:
-            _logger.warning("%s%s", text, withheld_note(withheld))
+            _logger.log(level, "%s%s", text, withheld_note(withheld))
 
 
 @shared_task(name=DELIVER, **_OF_A_TASK)
 def deliver(blueprint: str, entry_id: int, sent_at: int | None = None) -> None:
     """Run what is due of an entry of the inbox: now, or when the message was sent."""
+    if not (isinstance(entry_id, int) and 0 < entry_id < 2**63):
+        raise ValueError(f"A message of {DELIVER} has no number of an event. Who sent it?")
     as_of = None if sent_at is None else from_microseconds(sent_at)
     _dispatcher(blueprint).deliver(entry_id, as_of)
 

@@ -219,7 +219,9 @@ class Inbox:
 
     def unmark(self, entry_ids: Sequence[int]) -> None:
         """Take back that a cluster was told of these."""
-        taken_back = delete(messages).where(messages.c.entry_id.in_(entry_ids))
+        of_these = select(messages.c.entry_id).where(messages.c.entry_id.in_(entry_ids))
+        locked = of_these.order_by(messages.c.entry_id).with_for_update()
+        taken_back = delete(messages).where(messages.c.entry_id.in_(locked))
         self._write(lambda connection: connection.execute(taken_back))
 
     def find_next(self, session: str) -> int | None:
@@ -234,6 +236,13 @@ class Inbox:
             "now": now,
             "ordered_since": now - self.settings.order_wait,
         }
+
+    def has_entry(self, entry_id: int) -> bool:
+        """Whether there is an entry of this id, of whatever status."""
+        mine = select(entries.c.id).where(
+            entries.c.id == entry_id, entries.c.blueprint == self.blueprint
+        )
+        return self._read(lambda connection: connection.execute(mine).first() is not None)
 
     def claim_entry(self, entry_id: int, find_targets: FindTargets) -> Claim | EntryStatus:
         """Lease this entry and run all that is pending, without order and backoff.

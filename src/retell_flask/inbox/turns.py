@@ -193,8 +193,11 @@ def _mark_sent(dialect: Any) -> Insert:
         .where(*_runnable(by_any_clock=True), or_(is_unsent, was_sent_too_early))
         .order_by(c.next_attempt_at, c.id)
         .limit(bindparam("most"))
+        .subquery()
     )
-    insert: Any = dialect.insert(messages).from_select(["entry_id", "sent_at"], found)
+    # In one order for all: two sweeps that marked the same would wait for each other.
+    in_order = select(found.c.id, found.c.sent_at).order_by(found.c.id)
+    insert: Any = dialect.insert(messages).from_select(["entry_id", "sent_at"], in_order)
     marked: Insert = insert.on_conflict_do_update(
         index_elements=["entry_id"], set_={"sent_at": insert.excluded.sent_at}
     ).returning(messages.c.entry_id)
