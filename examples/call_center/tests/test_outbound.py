@@ -139,6 +139,8 @@ def test_the_form_can_be_sent_behind_tls(client, retell):
         (401, "Invalid API key"),
         (402, "Trial is over, please add a payment method"),
         (422, "agent not found"),
+        (429, "Too many requests"),
+        (500, "Internal error"),
     ],
 )
 def test_why_retell_refused_is_said(client, retell, status, message):
