@@ -82,7 +82,8 @@ def _post(call: Call) -> str | None:
     except Exception as error:  # its text may quote the answer
         name = type(error).__name__
         raise Retry(reason=f"Slack's answer cannot be read: {name}.") from None
-    return str(answer.get("ts"))[:100]
+    ts = answer.get("ts")
+    return None if ts is None else str(ts)[:100]
 
 
 def _message(call: Call) -> dict[str, Any]:
