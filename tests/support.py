@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from flask import Flask
 from werkzeug.test import TestResponse
 
@@ -13,9 +14,28 @@ from retell_flask.testing import HEADER, encode, sign
 
 KEY = "key_0123456789abcdef"
 SECRET = "secret_of_a_third_party_guide"
+# Made when they are sent: a signature is stale five minutes after it was made.
+UNSIGNED: dict[str, Callable[[], str]] = {
+    "nothing": lambda: "",
+    "nonsense": lambda: "nonsense",
+    "for another body": lambda: sign(b"other", KEY),
+}
 PATH = "/webhooks/retellai"
 
 Post = Callable[..., TestResponse]
+
+
+def near_the_limit() -> list[bytes]:
+    """Arrays in arrays, of as many levels as are read on a stack like this one, or nearly."""
+    low, high = 100, 100_000
+    while high - low > 1:
+        depth = (low + high) // 2
+        try:
+            msgspec.json.decode(b"[" * depth + b"]" * depth, type=msgspec.Raw)
+            low = depth
+        except RecursionError:
+            high = depth
+    return [b"[" * depth + b"]" * depth for depth in range(low - 40, low + 5)]
 
 
 def make_app(*blueprints: RetellBlueprint, **config: Any) -> Flask:

@@ -230,11 +230,14 @@ def _takes_one(function: Handler) -> bool:
 
 
 def read_inbound(body: bytes, event_type: str) -> Inbound | None:
-    """What an inbound webhook is about; None where the object is missing."""
+    """What an inbound webhook is about; None where the object is missing, or nested too deeply."""
     odd: list[str] = []
-    envelope = _ENVELOPE.decode(body, odd)
+    try:
+        envelope = _ENVELOPE.decode(body, odd)
+    except RecursionError:
+        return None
     warn_of_odd(odd)
-    inbound: Inbound | None = getattr(envelope, event_type)
+    inbound: Inbound | None = None if envelope is None else getattr(envelope, event_type)
     if inbound is None or envelope is None:
         return None
     return msgspec.structs.replace(inbound, event_timestamp=envelope.event_timestamp)

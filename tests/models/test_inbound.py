@@ -17,6 +17,7 @@ from retell_flask import InboundAnswer, InboundCall, InboundMessage
 from retell_flask.inbound import read_inbound
 from retell_flask.models.inbound import Inbound
 from retell_flask.testing import encode, sample
+from support import near_the_limit
 
 SPOKEN = "said in confidence"
 VERSION_COMPLAINT = "override_agent_version must be a whole number, or a tag"
@@ -116,6 +117,12 @@ def test_an_odd_field_is_none_and_the_others_are_there(
 def test_without_its_object_there_is_no_inbound(event: str, subject: Any) -> None:
     assert read_inbound(encode({"event": event, event: subject}), event) is None
     assert read_inbound(encode({"event": event}), event) is None
+
+
+def test_nesting_near_the_limit_is_read_or_nothing() -> None:
+    body = b'{"event":"call_inbound","call_inbound":{"to_number":"+2","custom_sip_headers":%b}}'
+    read = [read_inbound(body % nested, "call_inbound") for nested in near_the_limit()]
+    assert {None if each is None else each.to_number for each in read} == {None, "+2"}
 
 
 def test_the_object_of_the_other_kind_does_not_count() -> None:

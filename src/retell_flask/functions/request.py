@@ -44,7 +44,8 @@ def read_query(query: Mapping[str, Sequence[str]]) -> FunctionRequest:
 def read_body(body: bytes, name: str, parameters: Parameters) -> FunctionRequest:
     """Of the other methods: ``name``, ``args`` and ``call``, or the arguments alone.
 
-    ``name`` is the function's in the URL. Raises ``PayloadError`` for what is no JSON object.
+    ``name`` is the function's in the URL. Raises ``PayloadError`` for what is no JSON object,
+    and for a call that is nested too deeply.
     """
     sent = _split(body or b"{}")
     tool_name, args = _text(sent.get("name")), _object(sent.get("args", _NOTHING))
@@ -96,7 +97,10 @@ def _object(raw: Raw | None) -> dict[str, Raw] | None:
 
 def _read_call(raw: Raw | None) -> Call | None:
     odd: list[str] = []
-    call = None if raw is None else _CALL.decode(bytes(raw), odd, "call")
+    try:
+        call = None if raw is None else _CALL.decode(bytes(raw), odd, "call")
+    except RecursionError:  # the body was split on a shallower stack than this
+        raise PayloadError("The call is nested too deeply.") from None
     warn_of_odd(odd)
     return call
 
