@@ -11,6 +11,8 @@ CONSTRAINTS ?= constraints.txt
 PYTHONS := 3.10 3.11 3.12 3.13
 FAULTS := tests/test_kill.py tests/test_outages.py tests/test_load.py
 CLUSTER := tests/test_celery_kill.py
+# How many tests run at a time, in processes of their own: 0 is one by one, as a debugger wants it.
+AT_ONCE ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-faults test-cluster test-call-center test-all test-oldest contract lint format bench bench-receive \
@@ -23,7 +25,8 @@ demo: $(CALL_CENTER_VENV)/.installed  ## Rehearse calls into examples/call_cente
 	@$(CALL_CENTER_VENV)/bin/python examples/call_center/demo.py $(if $(ONCE),--once)
 
 test: $(VENV)/.developing  ## Run the tests but for test-faults, in five minutes; ARGS goes to pytest
-	$(BIN)/pytest $(FAULTS:%=--ignore=%) $(CLUSTER:%=--ignore=%) $(ARGS)
+	$(BIN)/pytest -n $(AT_ONCE) --maxprocesses 4 --dist worksteal $(FAULTS:%=--ignore=%) \
+	  $(CLUSTER:%=--ignore=%) $(ARGS)
 
 test-faults: $(VENV)/.developing  ## Kill servers, stop databases, fill disks, load; soak is the longer form
 	$(BIN)/pytest $(FAULTS) $(ARGS)

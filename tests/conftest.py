@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from typing import Any
 from weakref import ref
 
 import pytest
@@ -24,6 +25,20 @@ settings.register_profile(
     derandomize=bool(os.environ.get("CI")),
 )
 settings.load_profile("here")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Lone surrogates, which some tests log, cannot cross to the process that prints reports."""
+    return _printable((yield))
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {name: _printable(each) for name, each in value.items()}
+    return type(value)(map(_printable, value)) if isinstance(value, (list, tuple)) else value
 
 
 @pytest.fixture(autouse=True)

@@ -179,13 +179,11 @@ def test_5000_calls_take_five_pages(api: RetellApi, client: Retell) -> None:
     fill(api, *(make_call(number) for number in range(5000)))
     bodies: list[dict[str, Any]] = [{"limit": 1000}]
     found = []
-    began = time.monotonic()
     while bodies:
         page = ask(api, "POST", LIST, json=bodies.pop()).json()
         found += [item["call_id"] for item in page["items"]]
         if page["has_more"]:
             bodies.append({"limit": 1000, "pagination_key": page["pagination_key"]})
-    assert time.monotonic() - began < 5
     assert found == list(reversed(api.calls))
     assert len(api.requests) == 5
 

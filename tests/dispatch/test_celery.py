@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -21,12 +22,13 @@ from flask import Flask
 import celeryapp
 from databases import empty
 from retell_flask import ConfigurationError, RetellBlueprint, parse_event
+from retell_flask.dispatch.broker import PATIENCE_SECONDS
 from retell_flask.dispatch.celery import DELIVER, CeleryDispatcher, deliver
 from retell_flask.inbox.entry import EntryStatus
 from retell_flask.inbox.maintenance import Query, search
 from retell_flask.state import State
 from retell_flask.testing import RetellTestClient, encode
-from servers import eventually, free_port
+from servers import eventually
 from services import require_service
 from support import KEY, Post, call_payload, make_app, make_post
 
@@ -194,19 +196,25 @@ def test_a_retry_is_due_when_the_inbox_says_so(
     assert len(cluster.journal.read_text().splitlines()) == 2
 
 
-def test_a_broker_that_is_down_holds_no_receipt_up(
+def test_a_broker_that_is_silent_holds_no_receipt_up(
     postgresql_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = postgresql_url()
     empty(url)
-    monkeypatch.setenv("BROKER", f"redis://127.0.0.1:{free_port()}/0")
-    app = celeryapp.create_app(RETELL_API_KEY=KEY, RETELL_INBOX_URL=url)
-    post = make_post(app)
-    for number in range(5):
-        began = time.monotonic()
-        assert post(call_payload("call_started", call_id=f"call_{number}")).status_code == 200
-        assert time.monotonic() - began < 0.5
-    app.extensions["retell"]["retell"].inbox.database.dispose()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("BROKER", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        app = celeryapp.create_app(RETELL_API_KEY=KEY, RETELL_INBOX_URL=url)
+        post = make_post(app)
+        took = []
+        for number in range(5):
+            began = time.monotonic()
+            answer = post(call_payload("call_started", call_id=f"call_{number}"))
+            took.append(time.monotonic() - began)
+            assert answer.status_code == 200
+        assert sum(took) < PATIENCE_SECONDS  # and not five times that
+    state = app.extensions["retell"]["retell"]
+    state.dispatcher.begin_anew()  # or its thread goes on trying, and complains in other tests
+    state.inbox.database.dispose()
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_what_never_answers_is_waited_for_only_so_long(mute: socket.socket) -> N
     url = f"http://127.0.0.1:{mute.getsockname()[1]}"
     reply = Sender(url, SIGNER, timeout=0.1).post(BODY)
     assert (reply.status, reply.error) == (None, "no answer in time")
-    assert 0.1 <= reply.seconds < 2
+    assert 0.1 <= reply.seconds < 10
 
 
 def test_why_there_is_no_answer_is_said_in_words(mute: socket.socket) -> None:
@@ -193,12 +193,12 @@ def load(url: str, **options: Any) -> Load:
 
 def test_a_slow_server_holds_no_event_up(serve: Serve) -> None:
     def answer_slowly(request: Request) -> Response:
-        time.sleep(1.2)
+        time.sleep(3)
         return received(request)
 
     sent = list(load(serve(answer_slowly), count=11, rate=50).run())
     sent.sort(key=lambda each: each.began)
-    assert sent[-1].began - sent[0].began < 1.2
+    assert sent[-1].began - sent[0].began < 3
     for number, each in enumerate(sent):
         assert each.began - sent[0].began >= number / 50 - sent[0].late
     assert min(each.reply.seconds for each in sent) >= 1.2
@@ -302,6 +302,6 @@ def test_an_answer_that_trickles_in_is_given_up_and_a_long_one_cut(serve: Serve)
     began = time.monotonic()
     reply = Sender(serve(trickle), SIGNER, timeout=0.3).post(BODY)
     assert reply.error == "no answer in time"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9  # and not ten
     long = serve(lambda request: Response(b"x" * 3_000_000))
     assert len(Sender(long, SIGNER).post(BODY).body) < 200_000
