@@ -9,41 +9,38 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.exc import IntegrityError
 
-from ..errors import InboxError, PayloadError
+from ..errors import InboxError
 from ..events import Event
 from ..settings import Settings
 from . import receipts, statements, turns
+from .claims import Claims, settle
 from .database import Database, Operation
 from .entry import (
     SNAPSHOT,
     Added,
     Claim,
     Delivery,
-    DeliveryStatus,
     EntryStatus,
     FindTargets,
     Result,
     storable,
 )
 from .receipts import NewEntry
-from .rows import entry_of, find_deliveries, insert_delivery
+from .rows import entry_of
 from .schema import agents, entries, messages, pruned
 
 T = TypeVar("T")
 
-_DIED = "The process ended while it ran."
 _FEWEST_TOLD = 500
 _SHORTEST_SILENCE = timedelta(seconds=10)
 _CLAIM_TRIES = 3
 _MOST_AGENTS_KNOWN = 10_000
-_AFTER_A_FAULT = timedelta(minutes=1)
 
 
 def utc_now() -> datetime:
@@ -67,6 +64,7 @@ class Inbox:
         self._trusts_leases_from: datetime | None = None
         self._is_out = False
         self._known_agents: set[str] = set()
+        self._claims = Claims(blueprint, settings)
 
     def check(self) -> None:
         """Raise ``InboxError`` unless the inbox answers."""
@@ -144,14 +142,10 @@ class Inbox:
         def operation(connection: Connection) -> int | None:
             entry_id = new(connection)
             if entry_id is not None:
-                self._supersede(connection, new.values["type"], new.values["session"])
+                self._claims.supersede(connection, new.values["type"], new.values["session"])
             return entry_id
 
         return operation
-
-    def _supersede(self, connection: Connection, type_: str, session: str | None) -> None:
-        if type_ == SNAPSHOT and session and self.settings.transcripts == "latest":
-            receipts.supersede(connection, self.blueprint, session)
 
     # Claims
 
@@ -185,6 +179,110 @@ class Inbox:
             with_backoff=True,
             as_of=as_of,
         )
+
+    def claim_entry(self, entry_id: int, find_targets: FindTargets) -> Claim | EntryStatus:
+        """Lease this entry and run all that is pending, without order and backoff.
+
+        The entry's status where that cannot be; ``PENDING`` where another entry of its
+        call or chat runs.
+        """
+        names = {"entry_id": entry_id}
+        claim = self._claim(turns.TAKE_ENTRY, names, find_targets, sweep=True, with_backoff=False)
+        return claim or self._read(lambda connection: _status(connection, entry_id))
+
+    def _claim(
+        self,
+        take: Any,
+        names: dict[str, Any],
+        find_targets: FindTargets,
+        *,
+        sweep: bool,
+        with_backoff: bool,
+        as_of: datetime | None = None,
+    ) -> Claim | None:
+        token = secrets.token_hex(16)
+
+        def operation(connection: Connection) -> Claim | None:
+            now = self.clock()  # not before it is our turn to write
+            due = max(now, as_of or now)
+            values = {
+                **names,
+                **self._at(due),
+                "token": token,
+                "expires": now + self.settings.lease,
+            }
+            if self._is_out:
+                connection.execute(statements.PROBE)
+            elif sweep:
+                self._free_expired(connection, values)
+            try:
+                row = connection.execute(take, values).one_or_none()
+            except IntegrityError:
+                raise _SessionRuns from None
+            if row is None:
+                return None
+            claim = Claim(entry_of(row), token, now)
+            limit = due if with_backoff else None
+            self._claims.open(connection, claim, find_targets, due=limit)
+            return claim
+
+        for _ in range(_CLAIM_TRIES):
+            try:
+                was_out = self._is_out
+                claim = self._write(operation)
+                self._end_outage(was_out)
+                return claim
+            except _SessionRuns:
+                continue  # another worker took an entry of the same call: look again
+        return None
+
+    def _free_expired(self, connection: Connection, names: dict[str, Any]) -> None:
+        if not self._is_out and self._trusts_leases(names["now"]):
+            self._claims.free_expired(connection, names)
+
+    def _at(self, now: datetime) -> dict[str, Any]:
+        return {
+            "inbox": self.blueprint,
+            "now": now,
+            "ordered_since": now - self.settings.order_wait,
+        }
+
+    # Progress
+
+    def advance(self, claim: Claim, result: Result, *, stop: bool = False) -> Delivery | None:
+        """Record how ``claim.current`` ended, and begin the next delivery, which is returned.
+
+        None where the claim is over: nothing is left to run now, or ``stop`` gives the rest
+        back, or the lease was lost. That a receiver finished is recorded all the same.
+        """
+        if claim.current is None:
+            return None
+
+        def operation(connection: Connection) -> Claim:
+            return self._claims.advance(connection, claim, result, self.clock(), stop=stop)
+
+        after = self._write(operation)
+        claim.current, claim.waiting = after.current, after.waiting
+        claim.lost = claim.lost or after.lost
+        return claim.current
+
+    def release(self, claim: Claim) -> None:
+        """Give a claim back without a result; the attempt in flight stays counted."""
+        self._write(lambda connection: settle(connection, claim))
+        claim.current = None
+
+    def extend(self, claims: Iterable[Claim]) -> None:
+        """Renew the leases of claims; those that somebody else has by now are marked lost."""
+        held = list(claims)
+
+        def operation(connection: Connection) -> list[bool]:
+            now = self.clock()
+            return [self._claims.extend(connection, claim, now) for claim in held]
+
+        for claim, is_held in zip(held, self._write(operation), strict=True):
+            claim.lost = not is_held
+
+    # What a cluster is told
 
     def mark_unsent(self, most: int) -> list[int]:
         """The entries that could be leased now and of which no worker was told, or not in a
@@ -230,212 +328,12 @@ class Inbox:
         found = self._read(lambda c: c.execute(turns.FIND_NEXT_OF_SESSION, names).scalar())
         return None if found is None else int(found)
 
-    def _at(self, now: datetime) -> dict[str, Any]:
-        return {
-            "inbox": self.blueprint,
-            "now": now,
-            "ordered_since": now - self.settings.order_wait,
-        }
-
     def has_entry(self, entry_id: int) -> bool:
         """Whether there is an entry of this id, of whatever status."""
         mine = select(entries.c.id).where(
             entries.c.id == entry_id, entries.c.blueprint == self.blueprint
         )
         return self._read(lambda connection: connection.execute(mine).first() is not None)
-
-    def claim_entry(self, entry_id: int, find_targets: FindTargets) -> Claim | EntryStatus:
-        """Lease this entry and run all that is pending, without order and backoff.
-
-        The entry's status where that cannot be; ``PENDING`` where another entry of its
-        call or chat runs.
-        """
-        names = {"entry_id": entry_id}
-        claim = self._claim(turns.TAKE_ENTRY, names, find_targets, sweep=True, with_backoff=False)
-        return claim or self._read(lambda connection: _status(connection, entry_id))
-
-    def _claim(
-        self,
-        take: Any,
-        names: dict[str, Any],
-        find_targets: FindTargets,
-        *,
-        sweep: bool,
-        with_backoff: bool,
-        as_of: datetime | None = None,
-    ) -> Claim | None:
-        token = secrets.token_hex(16)
-
-        def operation(connection: Connection) -> Claim | None:
-            now = self.clock()  # not before it is our turn to write
-            due = max(now, as_of or now)
-            values = {
-                **names,
-                **self._at(due),
-                "token": token,
-                "expires": now + self.settings.lease,
-            }
-            if self._is_out:
-                connection.execute(statements.PROBE)
-            elif sweep:
-                self._free_expired(connection, values)
-            try:
-                row = connection.execute(take, values).one_or_none()
-            except IntegrityError:
-                raise _SessionRuns from None
-            if row is None:
-                return None
-            claim = Claim(entry_of(row), token, now)
-            return self._open(connection, claim, find_targets, due=due if with_backoff else None)
-
-        for _ in range(_CLAIM_TRIES):
-            try:
-                was_out = self._is_out
-                claim = self._write(operation)
-                self._end_outage(was_out)
-                return claim
-            except _SessionRuns:
-                continue  # another worker took an entry of the same call: look again
-        return None
-
-    def _open(
-        self,
-        connection: Connection,
-        claim: Claim,
-        find_targets: FindTargets,
-        *,
-        due: datetime | None,
-    ) -> Claim:
-        found = find_deliveries(connection, claim.entry.id)
-        try:
-            claim.event = claim.entry.event()
-            targets = [] if found else find_targets(claim.event)
-        except Exception as error:
-            self._set_aside(connection, claim, error)
-            return claim
-        claim.is_unheard = not found and not targets
-        for position, target in enumerate(targets):
-            insert_delivery(connection, claim.entry.id, position, target, claim.claimed_at)
-        self._line_up(connection, claim, due)
-        self._step(connection, claim, stop=False)
-        return claim
-
-    def _set_aside(self, connection: Connection, claim: Claim, fault: Exception) -> None:
-        """Whatever is wrong with an entry, it is kept, and in nobody's way."""
-        claim.event, claim.fault = None, fault
-        if isinstance(fault, PayloadError):  # accepted by another release, or damaged
-            connection.execute(statements.MAKE_INVALID, {"entry_id": claim.entry.id})
-        else:
-            later = {"entry_id": claim.entry.id, "later": claim.claimed_at + _AFTER_A_FAULT}
-            connection.execute(statements.POSTPONE, later)
-
-    def _line_up(self, connection: Connection, claim: Claim, due: datetime | None) -> None:
-        """The deliveries that are due: fewest attempts first, so that none waits for another."""
-        pending = [
-            delivery
-            for delivery in find_deliveries(connection, claim.entry.id)
-            if delivery.status is DeliveryStatus.PENDING
-            and (due is None or delivery.next_attempt_at <= due)
-        ]
-        for delivery in sorted(pending, key=lambda each: (each.attempts, each.position)):
-            if delivery.attempts < self.settings.max_attempts:
-                claim.waiting.append(delivery)
-            else:
-                error = delivery.error if delivery.finished_at else _DIED
-                self._record(connection, delivery, Result(DeliveryStatus.DEAD, error))
-                claim.exhausted.append(delivery)
-
-    # Progress
-
-    def advance(self, claim: Claim, result: Result, *, stop: bool = False) -> Delivery | None:
-        """Record how ``claim.current`` ended, and begin the next delivery, which is returned.
-
-        None where the claim is over: nothing is left to run now, or ``stop`` gives the rest
-        back, or the lease was lost. That a receiver finished is recorded all the same.
-        """
-
-        ended = claim.current
-        if ended is None:
-            return None
-
-        def operation(connection: Connection) -> Claim:
-            after = replace(claim, current=None, waiting=list(claim.waiting))
-            after.lost = not self._extend(connection, claim)
-            if not after.lost or result.status is DeliveryStatus.DONE:
-                self._record(connection, ended, result, pending_only=not after.lost)
-            if after.lost:
-                connection.execute(statements.SETTLE_LEFT, {"entry_id": claim.entry.id})
-            else:
-                self._step(connection, after, stop=stop)
-            return after
-
-        after = self._write(operation)
-        claim.current, claim.waiting = after.current, after.waiting
-        claim.lost = claim.lost or after.lost
-        return claim.current
-
-    def release(self, claim: Claim) -> None:
-        """Give a claim back without a result; the attempt in flight stays counted."""
-        names = {"entry_id": claim.entry.id, "token": claim.token}
-        self._write(lambda connection: connection.execute(statements.SETTLE_LEASE, names))
-        claim.current = None
-
-    def extend(self, claims: Iterable[Claim]) -> None:
-        """Renew the leases of claims; those that somebody else has by now are marked lost."""
-        held = list(claims)
-
-        def operation(connection: Connection) -> list[bool]:
-            return [self._extend(connection, claim) for claim in held]
-
-        for claim, is_held in zip(held, self._write(operation), strict=True):
-            claim.lost = not is_held
-
-    def _step(self, connection: Connection, claim: Claim, *, stop: bool) -> None:
-        """Begin the next delivery that is still pending, or end the claim."""
-        now = self.clock()
-        while claim.waiting and not stop:
-            following = claim.waiting.pop(0)
-            names = {"delivery_id": following.id, "now": now}
-            attempts = connection.execute(statements.BEGIN, names).scalar()
-            if attempts is not None:
-                claim.current = replace(following, attempts=attempts, started_at=now)
-                return
-        names = {"entry_id": claim.entry.id, "token": claim.token}
-        connection.execute(statements.SETTLE_LEASE, names)
-        self._supersede(connection, claim.entry.type, claim.entry.session)
-
-    def _extend(self, connection: Connection, claim: Claim) -> bool:
-        names = {
-            "entry_id": claim.entry.id,
-            "token": claim.token,
-            "expires": self.clock() + self.settings.lease,
-        }
-        return connection.execute(statements.EXTEND, names).rowcount == 1
-
-    def _record(
-        self,
-        connection: Connection,
-        delivery: Delivery,
-        result: Result,
-        *,
-        pending_only: bool = True,
-    ) -> None:
-        now = self.clock()
-        names = {
-            "delivery_id": delivery.id,
-            "new_status": result.status.value,
-            "new_error": result.error,
-            "retry_at": result.retry_at or now,
-            "now": now,
-        }
-        connection.execute(statements.RECORD_PENDING if pending_only else statements.RECORD, names)
-
-    def _free_expired(self, connection: Connection, names: dict[str, Any]) -> None:
-        """Make pending again what was leased by those who are gone."""
-        if self._is_out or not self._trusts_leases(names["now"]):
-            return
-        for swept in connection.execute(turns.SWEEP, names).all():
-            self._supersede(connection, swept.type, swept.session)
 
     # What an outage does to leases
 
