@@ -33,7 +33,7 @@ from bodies import KEY
 from calls import long_script
 from counting import create_app
 from retell_flask.events import parse_event
-from retell_flask.inbox.maintenance import prune_batch
+from retell_flask.inbox.pruning import prune_batch
 from scale import about
 
 PARTS = 10

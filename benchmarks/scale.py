@@ -10,7 +10,7 @@ and one without. In turn within one run, medians:
 - ``events``: ``maintenance.search`` for 50 entries, as ``flask retell events`` does it.
 
 Then claims with a backlog of pending entries, beside those without one, in the inbox that
-has no done entries; and receipts, one after the other, alone, while ``maintenance.prune``
+has no done entries; and receipts, one after the other, alone, while ``pruning.prune``
 deletes half of the entries in another thread, and while it deletes the others in another
 process.
 
@@ -38,7 +38,7 @@ import stock
 from bodies import call_ended, of_fresh_calls
 from retell_flask import Event
 from retell_flask.events import parse_event
-from retell_flask.inbox import maintenance
+from retell_flask.inbox import maintenance, pruning
 from retell_flask.inbox.database import Database
 from retell_flask.inbox.entry import DeliveryStatus, EntryStatus, Result, Target
 from retell_flask.inbox.maintenance import Query
@@ -143,7 +143,7 @@ def show_plans(inbox: Inbox) -> None:
     claim_one(inbox)
     for name, query in searches().items():
         plans.show(inbox, name, lambda: maintenance.search(inbox, query, limit=LIMIT))  # noqa: B023
-    plans.show(inbox, "prune", lambda: maintenance.prune_batch(inbox, stock.SPAN))
+    plans.show(inbox, "prune", lambda: pruning.prune_batch(inbox, stock.SPAN))
     plans.show(inbox, "stats", lambda: maintenance.stats(inbox))
     plans.show(inbox, "receivers", lambda: maintenance.waiting(inbox))
     print()
@@ -167,7 +167,7 @@ def receive_for(inbox: Inbox, seconds: float) -> list[float]:
 
 def prune(inbox: Inbox, days: float) -> None:
     began = time.monotonic()
-    count = sum(maintenance.prune(inbox, timedelta(days=days)))
+    count = sum(pruning.prune(inbox, timedelta(days=days)))
     seconds = time.monotonic() - began
     print(f"{'':>22} deleted {count:,} in {seconds:.1f} s", flush=True)
 

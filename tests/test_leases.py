@@ -17,7 +17,7 @@ from retell_flask.invocation import Invoker
 from retell_flask.testing import encode
 from support import call_payload
 
-LEASE = 0.3
+LEASE = 1.0
 
 
 @pytest.fixture

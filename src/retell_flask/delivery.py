@@ -27,7 +27,7 @@ from .inbox.entry import (
     once_key,
     storable,
 )
-from .inbox.maintenance import Pruner
+from .inbox.pruning import Pruner
 from .inbox.store import Inbox
 from .invocation import Invoker, Outcome, log_outcome, loggable, text_of
 from .leases import LeaseKeeper

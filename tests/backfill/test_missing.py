@@ -11,7 +11,8 @@ import pytest
 from backfilling import ALL, HOUR, Aftermath, OpenShop, both, fill, now, report, webhook
 from databases import Clock
 from retell_flask.backfill import Progress
-from retell_flask.inbox.maintenance import forget, prune_batch
+from retell_flask.inbox.maintenance import forget
+from retell_flask.inbox.pruning import prune_batch
 
 MILLISECOND = timedelta(milliseconds=1)
 

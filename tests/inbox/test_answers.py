@@ -12,7 +12,7 @@ import pytest
 
 from databases import Clock, make_inbox, rows
 from retell_flask.errors import InboxError
-from retell_flask.inbox import maintenance, schema
+from retell_flask.inbox import maintenance, pruning, schema
 from retell_flask.inbox.answers import Answers, Kept, Run
 from retell_flask.inbox.database import Database
 from retell_flask.inbox.sqlite import FileDatabase
@@ -248,9 +248,9 @@ def test_pruning_takes_what_is_over_and_nothing_else(
     answers.finish(run(answers), KEPT, MINUTE)
     keep(answers, OTHER)
     clock.tick(59)
-    assert maintenance.prune_results(inbox) == 0
+    assert pruning.prune_results(inbox) == 0
     clock.tick(1)
-    assert maintenance.prune_results(inbox) == 1
+    assert pruning.prune_results(inbox) == 1
     assert kept_keys(inbox) == [OTHER]
 
 
@@ -259,7 +259,7 @@ def test_pruning_takes_no_run_that_is_held(answers: Answers, inbox: Inbox, clock
     clock.tick(LEASE - 1)
     answers.extend([begun])
     clock.tick(LEASE - 1)
-    assert maintenance.prune_results(inbox) == 0
+    assert pruning.prune_results(inbox) == 0
 
 
 def test_pruning_takes_a_run_that_nobody_went_on_with(
@@ -267,9 +267,9 @@ def test_pruning_takes_a_run_that_nobody_went_on_with(
 ) -> None:
     run(answers)
     clock.tick(LEASE + DAY.total_seconds() - 1)
-    assert maintenance.prune_results(inbox) == 0
+    assert pruning.prune_results(inbox) == 0
     clock.tick(1)
-    assert maintenance.prune_results(inbox) == 1
+    assert pruning.prune_results(inbox) == 1
 
 
 def test_after_an_outage_those_who_run_get_time_to_say_so(
@@ -313,18 +313,18 @@ def test_pruning_leaves_other_blueprints_alone(
     keep(answers)
     clock.tick(DAY.total_seconds())
     other = Inbox(inbox.database, "other", inbox.settings, clock)
-    assert maintenance.prune_results(other) == 0
+    assert pruning.prune_results(other) == 0
     assert kept_keys(inbox) == [KEY]
 
 
 def test_whatever_delivers_prunes_all_results_that_are_over(
     answers: Answers, inbox: Inbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "_PRUNED_TOGETHER", 2)
+    monkeypatch.setattr(pruning, "_TOGETHER", 2)
     for number in range(5):
         keep(answers, bytes([number]) * 32)
     clock.tick(DAY.total_seconds())
-    pruner = maintenance.Pruner(inbox)
+    pruner = pruning.Pruner(inbox)
     pruner._next = 0.0
     eventually(lambda: pruner.prune_some() or not kept_keys(inbox))
 

@@ -45,9 +45,17 @@ def find_targets(event: Event) -> list[Target]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def open_again(
-    request: pytest.FixtureRequest, tmp_path: Path, postgresql_url: Callable[[], str]
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    postgresql_url: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[[], Inbox]]:
-    """The same inbox through connections of its own, as another process has it."""
+    """The same inbox through connections of its own, as another process has it.
+
+    They wait longer for each other than a server may: a disk can be slow.
+    """
+    monkeypatch.setattr("retell_flask.inbox.database.PATIENCE_SECONDS", 60)
+    monkeypatch.setattr("retell_flask.inbox.sqlite.PATIENCE_SECONDS", 60)
     first = open_kind(request.param, tmp_path, postgresql_url)
     databases: list[Database] = [first]
 
@@ -79,7 +87,7 @@ def together(work: Callable[[], None], count: int = WORKERS) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(90)
     assert errors == []
 
 
@@ -172,7 +180,7 @@ def test_one_entry_is_claimed_by_one(open_again: Callable[[], Inbox]) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(90)
         assert [isinstance(claim, Claim) for claim in claims].count(True) == 1
         assert len(claims) == len(inboxes)
 

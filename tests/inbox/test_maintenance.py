@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from databases import Clock, rows
-from retell_flask import Event, parse_event
+from inbox.handled import DEAD, DONE, deliver, find, run, statuses
+from retell_flask import parse_event
 from retell_flask.inbox import maintenance
-from retell_flask.inbox.entry import DeliveryStatus, EntryStatus, Result, Target
+from retell_flask.inbox.entry import DeliveryStatus, EntryStatus, Result
 from retell_flask.inbox.maintenance import Query
 from retell_flask.inbox.schema import entries
 from retell_flask.inbox.store import Inbox
 from retell_flask.testing import encode
 from support import call_payload
-
-DONE = Result(DeliveryStatus.DONE)
-DEAD = Result(DeliveryStatus.DEAD, "said in confidence")
-
-
-def find(*receivers: str) -> Callable[[Event], list[Target]]:
-    return lambda event: [Target(event.type, receiver) for receiver in receivers]
-
-
-def deliver(inbox: Inbox, result: Result = DONE, type_: str = "call_ended", **call: Any) -> int:
-    """Receive an event and end its deliveries, to ``a`` and ``b``, alike."""
-    body = encode(call_payload(type_, **call))
-    entry_id = inbox.add(parse_event(body, received_at=inbox.clock())).entry_id
-    claimed = inbox.claim_entry(entry_id, find("a", "b"))
-    assert not isinstance(claimed, EntryStatus)
-    while claimed.current:
-        inbox.advance(claimed, result)
-    return entry_id
-
-
-def run(inbox: Inbox, result: Result = DONE) -> list[str]:
-    ran = []
-    while claimed := inbox.claim_due(find("a", "b")):
-        while claimed.current:
-            ran.append(claimed.current.receiver)
-            inbox.advance(claimed, result)
-    return ran
-
-
-def statuses(inbox: Inbox, table: str = "retell_event") -> list[str]:
-    return [row["status"] for row in rows(inbox.database, table)]
-
 
 # Search
 
@@ -146,50 +112,6 @@ def test_forgetting_an_event_that_runs_ends_its_claim(inbox: Inbox) -> None:
 
 
 # Prune
-
-
-def test_pruning_takes_what_is_old_and_done_in_batches(inbox: Inbox, clock: Clock) -> None:
-    for number in range(3):
-        deliver(inbox, call_id=f"done_{number}")
-    deliver(inbox, DEAD, call_id="dead")
-    inbox.keep_invalid(b"[]")
-    clock.tick(86_400)
-    deliver(inbox, call_id="new")
-    age = timedelta(hours=24)
-    assert maintenance.prunable(inbox, age) == 0  # not before it is older
-    clock.tick(1)
-    assert maintenance.prunable(inbox, age) == 3
-    assert list(maintenance.prune(inbox, age)) == [3]
-    assert sorted(statuses(inbox)) == ["dead", "done", "invalid"]
-    assert len(rows(inbox.database, "retell_delivery")) == 4
-
-
-def test_batches_are_small(inbox: Inbox, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maintenance, "_PRUNED_TOGETHER", 2)
-    for number in range(5):
-        deliver(inbox, call_id=f"done_{number}")
-    clock.tick(100)
-    assert list(maintenance.prune(inbox, timedelta(seconds=10))) == [2, 2, 1]
-
-
-def test_whatever_delivers_prunes_by_the_way(
-    inbox: Inbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    deliver(inbox)
-    clock.tick(31 * 86_400)
-    pruner = maintenance.Pruner(inbox)
-    pruner.prune_some()
-    assert statuses(inbox) == ["done"]  # none in its first minute
-    pruner._next = 0.0
-    pruner.prune_some()
-    assert statuses(inbox) == []
-
-
-def test_a_repeat_after_pruning_is_new(inbox: Inbox, clock: Clock) -> None:
-    deliver(inbox)
-    clock.tick(31 * 86_400)
-    list(maintenance.prune(inbox, timedelta(days=30)))
-    assert not inbox.add(parse_event(encode(call_payload("call_ended")))).duplicate
 
 
 def test_a_body_of_another_release_stays_what_it_was(inbox: Inbox) -> None:

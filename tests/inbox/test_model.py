@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from databases import Clock, make_inbox, open_kind, rows
 from retell_flask import Event, parse_event
-from retell_flask.inbox import maintenance
+from retell_flask.inbox import pruning
 from retell_flask.inbox.database import Database
 from retell_flask.inbox.entry import (
     SNAPSHOT,
@@ -329,7 +329,7 @@ class InboxMachine(RuleBasedStateMachine):
     @rule(days=st.sampled_from([0, 31]))
     def prune(self, days: int) -> None:
         self.clock.tick(days * 86_400)
-        list(maintenance.prune(self.inbox, RETENTION))
+        list(pruning.prune(self.inbox, RETENTION))
         for entry in list(self.model.entries.values()):
             is_old = entry.received_at < self.clock() - RETENTION
             if entry.status in ("done", "superseded") and is_old:

@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from databases import rows
-from retell_flask import Event, parse_event
+from inbox.handled import DEAD, DONE, deliver, find, run, statuses
+from retell_flask import parse_event
 from retell_flask.inbox import maintenance
-from retell_flask.inbox.entry import DeliveryStatus, EntryStatus, Result, Target, once_key
+from retell_flask.inbox.entry import EntryStatus, Target, once_key
 from retell_flask.inbox.maintenance import Query
 from retell_flask.inbox.replay import Replay, rehearse_entry, replay_entry
 from retell_flask.inbox.schema import entries
 from retell_flask.inbox.store import Inbox
 from retell_flask.testing import encode
 from support import call_payload
-
-DONE = Result(DeliveryStatus.DONE)
-DEAD = Result(DeliveryStatus.DEAD, "said in confidence")
-
-
-def find(*receivers: str) -> Callable[[Event], list[Target]]:
-    return lambda event: [Target(event.type, receiver) for receiver in receivers]
-
-
-def deliver(inbox: Inbox, result: Result = DONE, type_: str = "call_ended", **call: Any) -> int:
-    """Receive an event and end its deliveries, to ``a`` and ``b``, alike."""
-    body = encode(call_payload(type_, **call))
-    entry_id = inbox.add(parse_event(body, received_at=inbox.clock())).entry_id
-    claimed = inbox.claim_entry(entry_id, find("a", "b"))
-    assert not isinstance(claimed, EntryStatus)
-    while claimed.current:
-        inbox.advance(claimed, result)
-    return entry_id
-
-
-def run(inbox: Inbox, result: Result = DONE) -> list[str]:
-    ran = []
-    while claimed := inbox.claim_due(find("a", "b")):
-        while claimed.current:
-            ran.append(claimed.current.receiver)
-            inbox.advance(claimed, result)
-    return ran
-
-
-def statuses(inbox: Inbox, table: str = "retell_event") -> list[str]:
-    return [row["status"] for row in rows(inbox.database, table)]
 
 
 def test_a_replay_runs_the_dead_ones_again(inbox: Inbox) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import click
 
-from ..inbox import maintenance
+from ..inbox import maintenance, pruning
 from ..inbox.database import Database
 from ..inbox.maintenance import Query
 from ..inbox.sqlite import FileDatabase, MemoryDatabase
@@ -40,17 +40,17 @@ def prune(state: State, *, older_than: timedelta | None, dry_run: bool) -> None:
     """
     inbox = find_inbox(state)
     if not dry_run:
-        while maintenance.prune_results(inbox):
+        while pruning.prune_results(inbox):
             pass
     age = state.settings.retention if older_than is None else older_than
-    total = maintenance.prunable(inbox, age)
+    total = pruning.prunable(inbox, age)
     what = f"{counted(total, 'event')} older than {duration(age)}"
     if dry_run or not total:
         say(f"{what}: nothing was deleted.")
         return
     deleted = 0
     with progress(total, "Deleting") as move:
-        for count in maintenance.prune(inbox, age):
+        for count in pruning.prune(inbox, age):
             deleted += count
             move(count)
     say(f"Deleted {counted(deleted, 'event')} older than {duration(age)}.")
