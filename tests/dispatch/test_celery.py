@@ -122,7 +122,7 @@ def start_worker(cluster: Cluster) -> Iterator[Callable[..., subprocess.Popen[by
                     stderr=file,
                 )
             )
-        eventually(lambda: " ready." in log.read_text("utf-8"), 30, what="the worker is ready")
+        eventually(lambda: " ready." in log.read_text("utf-8"), 90, what="the worker is ready")
         return workers[-1]
 
     yield start
