@@ -8,6 +8,7 @@ from retell_flask import CallEvent, GiveUp, RetellBlueprint
 
 from . import alarm, crm, records, tasks
 from .action_items import items_of
+from .models import Call, db
 
 retell = RetellBlueprint()
 
@@ -23,10 +24,16 @@ def record(sender: Any, event: CallEvent, **extra: Any) -> None:
         records.save_event(event)
 
 
-@retell.on("call_ended", name="make_tasks")
+@retell.on("call_ended", "event_revised", name="make_tasks")
 def make_tasks(sender: Any, event: CallEvent, **extra: Any) -> None:
-    """The items are stored before the first task is made, so that a retry makes no others."""
-    if event.voicemail:  # its greeting is a machine's
+    """The items are stored before the first task is made, so that a retry makes no others.
+
+    The transcript may come only when the end of a call is told again.
+    """
+    if event.type != "call_ended":
+        return
+    call = db.session.get(Call, event.call.call_id)
+    if event.voicemail or (call and call.voicemail):  # its greeting is a machine's
         return
     refused = None
     for item in items_of(event.call.call_id, event.call.transcript):

@@ -110,13 +110,12 @@ class Call(db.Model):
     summary: Mapped[str | None]
     cost_cents: Mapped[float | None]
     has_ended: Mapped[bool] = mapped_column(default=False)
+    transfer: Mapped[str | None]  # "started", "cancelled" or "done"
     transferred_to: Mapped[str | None]
-    transferred: Mapped[bool] = mapped_column(default=False)
-    transfer_cancelled: Mapped[bool] = mapped_column(default=False)
-    voicemail: Mapped[bool] = mapped_column(default=False)
+    voicemail: Mapped[bool | None]
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
-    rank: Mapped[int] = mapped_column(default=0)  # of what told the most: see records
+    ranks: Mapped[dict[str, Any]] = mapped_column(default=dict)  # of who told what: see records
     noted_at: Mapped[datetime] = mapped_column(default=now)
 
     extraction: Mapped[Extraction | None] = relationship(viewonly=True)
@@ -135,11 +134,11 @@ class Call(db.Model):
 # Facts are kept and not the outcome, so that it comes out alike in whatever order they came.
 Call.outcome = column_property(
     case(
+        (~Call.has_ended, "running"),
         (Call.error_code.is_not(None), "failed"),
-        (Call.voicemail, "voicemail"),
-        (or_(Call.reason == "call_transfer", Call.transferred), "transferred"),
-        (Call.has_ended, "completed"),
-        else_="running",
+        (or_(Call.reason == "voicemail_reached", Call.voicemail), "voicemail"),
+        (or_(Call.reason == "call_transfer", Call.transfer == "done"), "transferred"),
+        else_="completed",
     )
 )
 _happened_at = func.coalesce(Call.started_at, Call.ended_at, Call.noted_at)

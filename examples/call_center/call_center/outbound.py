@@ -50,14 +50,14 @@ def start_call(
         idempotency_key=idempotency_key,
     )
     try:
-        records.save(
-            call.call_id,
-            direction="outbound",
-            from_number=from_number,
-            to_number=to_number,
-            agent_id=call.agent_id or agent_id or None,
-            agent_name=call.agent_name,
-        )
+        planned = {
+            "direction": "outbound",
+            "from_number": from_number,
+            "to_number": to_number,
+            "agent_id": call.agent_id or agent_id or None,
+            "agent_name": call.agent_name,
+        }
+        records.save(call.call_id, records.Told([], planned))  # every event knows better
     except SQLAlchemyError as error:
         db.session.rollback()
         _logger.error("The call %a was started and not noted", call.call_id, exc_info=error)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import and_, case, func, or_
+from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from retell_flask import Call as RetellCall
@@ -13,79 +13,56 @@ from retell_flask.models import Utterance
 
 from .models import Call, db
 
-# How late in a call an event tells of it. What is not here comes in between; that a transfer was
-# cancelled says nothing of the next one. Another version of an event goes before the first.
-_RANKS = {"call_started": 0, "transfer_cancelled": 0, "call_ended": 2000, "call_analyzed": 3000}
-_OTHER_RANK = 1000
-
-_FACTS = {"has_ended", "transferred", "transfer_cancelled", "voicemail"}  # once true, they stay
-_TALK = {"transcript", "turns", "turn_count"}
+# How late in a call an event tells of it; what is not here comes in between. Another version of an
+# event goes before the first.
+_STAGES = {"call_started": 0, "call_ended": 2, "call_analyzed": 3}
+_BETWEEN = 1
+_BEYOND_DOUBT = 4  # what an event was sent for
+_TRANSFERS = {
+    "transfer_started": "started",
+    "transfer_cancelled": "cancelled",
+    "transfer_bridged": "done",
+    "agent_transfer": "done",
+}
 _INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+class Told(NamedTuple):
+    """Values of a call's, and a rank: of two values, the one that has the higher rank stays.
+
+    Ranks are compared number by number.
+    """
+
+    rank: list[int]
+    values: dict[str, Any]
 
 
 def save_event(event: CallEvent) -> None:
     """Store all that an event says of its call, and of what became of it."""
-    call, analysis, error = event.call, event.call.analysis, event.error
+    rank = [_STAGES.get(event.type, _BETWEEN), event.revision]
     save(
-        call.call_id,
-        rank=_RANKS.get(event.type, _OTHER_RANK) + event.revision,
-        direction=call.direction,
-        from_number=call.from_number,
-        to_number=call.to_number,
-        agent_id=call.agent_id,
-        agent_name=call.agent_name,
-        started_at=call.started_at,
-        ended_at=call.ended_at,
-        duration_ms=None if call.duration is None else call.duration_ms,
-        reason=call.disconnection_reason,
-        recording_url=call.recording_url,
-        cost_cents=call.call_cost and call.call_cost.combined_cost,
-        sentiment=analysis and analysis.sentiment,
-        summary=analysis and analysis.summary,
-        **_talk_of(call),
-        has_ended=event.type in ("call_ended", "call_analyzed", "call_error"),
-        transferred=event.type in ("transfer_bridged", "agent_transfer"),
-        transferred_to=event.transfer and event.transfer.destination,
-        transfer_cancelled=event.type == "transfer_cancelled",
-        voicemail=event.voicemail,
-        error_code=error and (error.code or "unknown"),
-        error_message=error and error.message,
+        event.call.call_id,
+        Told(rank, _known(_facts_of(event))),
+        _talk_of(event.call, rank),
+        _transfer_of(event, rank),
+        _error_of(event, rank),
+        _voicemail_of(event, rank),
     )
 
 
-def save(call_id: str, *, rank: int = 0, **values: Any) -> None:
-    """Store what is known now, and leave alone what these values do not tell.
-
-    What came with a higher ``rank`` stays, and these values fill in what it left open. A fact that
-    is false is one that nobody told yet.
-    """
-    known = {
-        name: storable(value)
-        for name, value in values.items()
-        if value is not None and value is not False
-    }
-    insert = insert_into(Call).values(call_id=call_id, rank=rank, **known)
-    is_later = Call.rank <= rank
-    is_longer = Call.turn_count <= known.get("turn_count", 0)
-    is_untold = and_(Call.turn_count == 0, Call.transcript.is_(None))
-    replaces_talk = or_(Call.rank < rank, and_(Call.rank == rank, is_longer), is_untold)
-
-    def merged(name: str) -> Any:
-        old, new = getattr(Call, name), insert.excluded[name]
-        if name in _FACTS:
-            return new
-        if name in _TALK:
-            return case((replaces_talk, new), else_=old)
-        if name == "transferred_to":  # a transfer goes before the attempts at one
-            attempt = or_(Call.rank < rank, and_(Call.rank == rank, ~Call.transferred))
-            success = or_(is_later, ~Call.transferred)
-            goes_before = success if "transferred" in known else attempt
-            return case((goes_before, new), else_=func.coalesce(old, new))
-        return case((is_later, new), else_=func.coalesce(old, new))
-
-    changes = {name: merged(name) for name in known}
-    changes["rank"] = case((is_later, rank), else_=Call.rank)
-    db.session.execute(insert.on_conflict_do_update(index_elements=[Call.call_id], set_=changes))
+def save(call_id: str, *told: Told) -> None:
+    """Store values, each unless what is there was told with a higher rank."""
+    # Whoever else writes to this call waits here.
+    db.session.execute(insert_into(Call).values(call_id=call_id).on_conflict_do_nothing())
+    found = select(Call).filter_by(call_id=call_id).with_for_update()
+    call = db.session.scalars(found, execution_options={"populate_existing": True}).one()
+    ranks = dict(call.ranks)
+    for rank, values in told:
+        for name, value in values.items():
+            if rank >= ranks.get(name, []):
+                setattr(call, name, storable(value))
+                ranks[name] = rank
+    call.ranks = ranks
     db.session.commit()
 
 
@@ -94,7 +71,39 @@ def insert_into(model: Any) -> Any:
     return _INSERTS[db.session.get_bind().dialect.name](model)
 
 
-def _talk_of(call: RetellCall) -> dict[str, Any]:
+def storable(value: Any) -> Any:
+    """PostgreSQL stores no NUL in a text, and neither database half of a surrogate pair."""
+    if not isinstance(value, str):
+        return value
+    return value.replace("\0", " ").encode("utf-8", "replace").decode()
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _facts_of(event: CallEvent) -> dict[str, Any]:
+    call, analysis = event.call, event.call.analysis
+    return {
+        "direction": call.direction,
+        "from_number": call.from_number,
+        "to_number": call.to_number,
+        "agent_id": call.agent_id,
+        "agent_name": call.agent_name,
+        "started_at": call.started_at,
+        "ended_at": call.ended_at,
+        "duration_ms": None if call.duration is None else call.duration_ms,
+        "reason": call.disconnection_reason,
+        "recording_url": call.recording_url,
+        "cost_cents": call.call_cost and call.call_cost.combined_cost,
+        "sentiment": analysis and analysis.sentiment,
+        "summary": analysis and analysis.summary,
+        "has_ended": event.type in ("call_ended", "call_analyzed", "call_error") or None,
+    }
+
+
+def _talk_of(call: RetellCall, rank: list[int]) -> Told:
+    """What was said so far: of two snapshots, the longer one was made later."""
     turns = [
         {
             "role": item.role,
@@ -109,15 +118,41 @@ def _talk_of(call: RetellCall) -> dict[str, Any]:
         for role, _, content in [line.partition(": ")]
         if role in ("Agent", "User")
     ]
-    return {
+    talk = {
         "transcript": call.transcript or None,
         "turns": turns or None,
         "turn_count": len(turns) or None,
     }
+    length = sum(len(turn["content"] or "") for turn in turns)
+    return Told([*rank, len(turns), length], _known(talk))
 
 
-def storable(value: Any) -> Any:
-    """PostgreSQL stores no NUL in a text, and neither database half of a surrogate pair."""
-    if not isinstance(value, str):
-        return value
-    return value.replace("\0", " ").encode("utf-8", "replace").decode()
+def _transfer_of(event: CallEvent, rank: list[int]) -> Told:
+    """The last attempt, by when it was received, or the one that was a success."""
+    state = _TRANSFERS.get(event.type)
+    destination = event.transfer and event.transfer.destination
+    received_ms = int(event.received_at.timestamp() * 1000)
+    return Told(
+        [*rank, int(state == "done"), received_ms],
+        _known({"transfer": state, "transferred_to": destination}),
+    )
+
+
+def _error_of(event: CallEvent, rank: list[int]) -> Told:
+    """An event that has the call's status tells as well that there was none."""
+    error = event.error
+    values = {
+        "error_code": error and (error.code or "unknown"),
+        "error_message": error and error.message,
+    }
+    if event.type == "call_error":
+        return Told([_BEYOND_DOUBT], values)
+    is_verdict = event.type in ("call_ended", "call_analyzed") and event.call.call_status
+    return Told(rank, values if is_verdict else _known(values))
+
+
+def _voicemail_of(event: CallEvent, rank: list[int]) -> Told:
+    if event.type == "voicemail_detected":
+        return Told([_BEYOND_DOUBT], {"voicemail": True})
+    analysis = event.call.analysis
+    return Told(rank, _known({"voicemail": analysis and analysis.in_voicemail}))

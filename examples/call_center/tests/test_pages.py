@@ -116,8 +116,11 @@ def test_a_running_call_is_live_for_as_long_as_calls_last(client, add):
 
 
 def test_a_call_is_live_until_it_ends_also_while_it_is_transferred(client, add):
-    add(call(1, has_ended=False, ended_at=None, transferred=True, transferred_to="+14155550199"))
-    assert "Live" in text_of(client.get("/calls/call_1"))
+    add(call(1, has_ended=False, ended_at=None, transfer="done", transferred_to="+14155550199"))
+    page = client.get("/calls/call_1")
+    assert "Live" in text_of(page)
+    assert "The call was transferred to +14155550199" in text_of(page)
+    assert listed(client.get("/?outcome=running")) == ["call_1"]
     assert "data-live-every" in client.get("/calls/call_1").text
 
 
@@ -224,7 +227,7 @@ def test_only_web_addresses_become_links(client, add, url):
             "The call was transferred to +14155550199",
         ),
         (
-            {"transferred_to": "+14155550199", "has_ended": False},
+            {"transferred_to": "+14155550199", "transfer": "started", "has_ended": False},
             "The call is being transferred to +14155550199",
         ),
         (
@@ -233,7 +236,7 @@ def test_only_web_addresses_become_links(client, add, url):
         ),
         ({"voicemail": True}, "A voicemail answered."),
         (
-            {"transferred_to": "+14155550199", "transfer_cancelled": True},
+            {"transferred_to": "+14155550199", "transfer": "cancelled"},
             "A transfer to +14155550199 did not come about.",
         ),
     ],

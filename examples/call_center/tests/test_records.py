@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 from typing import Any
 
 import pytest
 from flask import Flask
+from msgspec.structs import replace
 
 from call_center import records
 from call_center.models import Call, db
+from retell_flask import parse_event
 from retell_flask.testing import RetellTestClient, encode, renew, sample
 
 MOST_ORDERS = 24
@@ -24,6 +27,11 @@ def transfer(name: str, to: str) -> tuple[str, dict[str, Any]]:
 
 def ended(reason: str, **changes: Any) -> tuple[str, dict[str, Any]]:
     return "call_ended", {"disconnection_reason": reason, **changes}
+
+
+def snapshot(*said: str) -> tuple[str, dict[str, Any]]:
+    items = [{"role": "agent", "content": content} for content in said]
+    return "transcript_updated", {"transcript_with_tool_calls": items}
 
 
 NO_LISTS = {"transcript_object": None, "transcript_with_tool_calls": None}
@@ -58,6 +66,14 @@ TOLD = {
         [("agent_transfer", {}), ended("agent_hangup")],
         {"outcome": "transferred", "transferred_to": "+14155550163"},
     ),
+    "a transfer that was cancelled, and one that is under way": (
+        [
+            transfer("transfer_started", FIRST),
+            transfer("transfer_cancelled", FIRST),
+            transfer("transfer_bridged", SECOND),
+        ],
+        {"outcome": "running", "transfer": "done", "transferred_to": SECOND},
+    ),
     "a voicemail that was left a message": (
         [("call_started", {}), ("voicemail_detected", {}), ended("agent_hangup")],
         {"outcome": "voicemail"},
@@ -65,6 +81,25 @@ TOLD = {
     "an analysis that tells of the voicemail": (
         [ended("agent_hangup"), ("call_analyzed", {"call_analysis.in_voicemail": True})],
         {"outcome": "voicemail"},
+    ),
+    "a voicemail that the analysis did not recognise": (
+        [
+            ended("voicemail_reached"),
+            ("call_analyzed", {"disconnection_reason": "voicemail_reached"}),
+        ],
+        {"outcome": "voicemail"},
+    ),
+    "a longer snapshot and a shorter one": (
+        [
+            snapshot("Hello."),
+            snapshot("Hello.", "Hi!", "How can I help?"),
+            snapshot("Hello.", "Hi!"),
+        ],
+        {"outcome": "running", "turn_count": 3},
+    ),
+    "a snapshot in the middle of a sentence": (
+        [snapshot("Hello."), snapshot("Hello. How can"), snapshot("Hello. How can I help?")],
+        {"turns": [{"role": "agent", "content": "Hello. How can I help?", "start": None}]},
     ),
     "an analysis alone, of a call that did not connect": (
         [("call_analyzed_no_answer", {})],
@@ -150,12 +185,62 @@ def test_an_analysis_that_was_made_again_goes_before_the_first(
 ) -> None:
     summary = "call_analysis.call_summary"
     with app.app_context():
-        records.save("call_1", rank=3001, summary="The new one.")  # as its revision would
+        again = records.Told([3, 1], {"summary": "The new one."})  # as its revision would tell it
+        records.save("call_1", again)
     call = tell("call_1", ("call_analyzed", {summary: "The old one."}))
     assert (call.summary, call.outcome) == ("The new one.", "completed")
     tell("call_2", ("call_analyzed", {summary: "The old one."}), ("call_ended", {}))
     call = tell("call_2", ("call_analyzed", {summary: "The new one."}))
-    assert (call.summary, call.rank) == ("The new one.", 3001)
+    assert (call.summary, call.ranks["summary"]) == ("The new one.", [3, 1])
+
+
+def test_the_last_attempt_at_a_transfer_is_shown(tell: Callable[..., Call]) -> None:
+    tell("call_1", ("call_started", {}), transfer("transfer_started", FIRST))
+    call = tell("call_1", transfer("transfer_cancelled", FIRST))
+    assert (call.transfer, call.transferred_to) == ("cancelled", FIRST)
+    call = tell("call_1", transfer("transfer_started", SECOND))
+    assert (call.transfer, call.transferred_to) == ("started", SECOND)
+
+
+FAILED = {"call_status": "error", "disconnection_reason": "error_asr"}
+FINE = {"call_status": "ended", "disconnection_reason": "user_hangup"}
+VOICEMAIL = "call_analysis.in_voicemail"
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "again", "outcome"),
+    [
+        ("call_ended", FAILED, FINE, "completed"),
+        ("call_ended", FINE, FAILED, "failed"),
+        ("call_ended", {"disconnection_reason": "voicemail_reached"}, FINE, "completed"),
+        ("call_analyzed", {VOICEMAIL: True}, {VOICEMAIL: False}, "completed"),
+        ("call_analyzed", {VOICEMAIL: False}, {VOICEMAIL: True}, "voicemail"),
+    ],
+)
+def test_what_was_told_again_otherwise_counts_in_every_order(
+    app: Flask, name: str, first: dict[str, Any], again: dict[str, Any], outcome: str
+) -> None:
+    sent = (("call_started", {}), (name, first), (name, again))
+    for number, order in enumerate(permutations(enumerate(sent))):
+        for place, (each, changes) in order:
+            body = encode(renew(sample(each, **changes), session_id=f"call_{number}"))
+            event = replace(parse_event(body), revision=int(place == 2))
+            with app.app_context():
+                records.save_event(event)  # type: ignore[arg-type]
+        with app.app_context():
+            assert db.get_or_404(Call, f"call_{number}").outcome == outcome, order
+
+
+def test_two_processes_write_one_after_the_other(app: Flask) -> None:
+    def save(number: int) -> None:
+        with app.app_context():
+            records.save("call_1", records.Told([0, number], {"summary": str(number)}))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(save, random.Random(1).sample(range(40), 40)))
+    with app.app_context():
+        call = db.get_or_404(Call, "call_1")
+        assert (call.summary, call.ranks) == ("39", {"summary": [0, 39]})
 
 
 def test_an_end_told_otherwise_later_leaves_the_analysis_alone(tell: Callable[..., Call]) -> None:

@@ -149,11 +149,13 @@ def test_in_any_order_a_call_leaves_the_same_rows(
 
 
 def row_of(app: Flask, call_id: str) -> dict[str, str]:
-    """All of a call's row but what is different for each call."""
+    """All of a call's row but what is different for each call, and how far an attempt at a
+    transfer had come when the call ended."""
     with app.app_context():
         call = db.get_or_404(Call, call_id)
         values = {column.name: str(getattr(call, column.name)) for column in Call.__table__.c}
-    own = {"call_id", "noted_at"}
+        values["transfer"] = str(call.transfer == "done")
+    own = {"call_id", "noted_at", "ranks"}
     return {n: v.replace(call_id, "ID") for n, v in values.items() if n not in own}
 
 
