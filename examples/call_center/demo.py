@@ -66,6 +66,8 @@ def describe(app: Flask) -> None:
             print(f"  {call.outcome:<12}{call.sentiment or '-':<10}{call.caller}  {call.reason}")
             for item in call.items:
                 print(f"{'':<12}task: {item.text}")
+            if any(sending.what == "alarm" for sending in call.sendings):
+                print(f"{'':<12}alarm: in the log, since no Slack is set up")
 
 
 def play_on(url: str) -> None:
@@ -95,7 +97,7 @@ def main() -> int:
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = make_server("127.0.0.1", 0, app, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.port}"
+    url = app.config["CALL_CENTER_PUBLIC_URL"] = f"http://127.0.0.1:{server.port}"
     print(f"The call centre listens on {url}/webhooks/retellai. Retell's part is rehearsed:")
     for scenario in (*CALLS, UNHAPPY):
         played = rehearse(app, url, scenario)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+import click
 from flask import Flask
 from flask_wtf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -36,7 +37,8 @@ def create_app(**config: Any) -> Flask:
     read_settings(app)
     if not app.config["SECRET_KEY"]:
         app.config["SECRET_KEY"] = secrets.token_hex()
-        if not (app.debug or app.testing):
+        is_command = click.get_current_context(silent=True) is not None
+        if not (app.debug or app.testing or is_command):
             app.logger.warning(
                 "SECRET_KEY is not set: after a restart, or by another process, forms are refused"
             )

@@ -25,15 +25,17 @@ from .settings import page_of
 
 TIMEOUT = 10  # seconds
 _LONGEST_SUMMARY = 3000  # of a section, says Slack
+_LONGEST_CALLER = 500  # whose number may be a SIP address
+_WRONG_TOKEN = "See SLACK_BOT_TOKEN."
 
 # Errors that no other try mends, and what does. Slack answers most of them with status 200.
 _REMEDIES = {
     "account_inactive": "See SLACK_BOT_TOKEN: its account is no more.",
     "channel_not_found": "See SLACK_CHANNEL, and invite the bot if the channel is private.",
-    "invalid_auth": "See SLACK_BOT_TOKEN.",
+    "invalid_auth": _WRONG_TOKEN,
     "is_archived": "See SLACK_CHANNEL: it is archived.",
     "missing_scope": "Give the bot the scope chat:write, and install it again.",
-    "not_authed": "See SLACK_BOT_TOKEN.",
+    "not_authed": _WRONG_TOKEN,
     "not_in_channel": "Invite the bot to the channel.",
     "restricted_action": "The workspace does not let the bot post there.",
     "token_expired": "See SLACK_BOT_TOKEN: it expired.",
@@ -93,15 +95,16 @@ def _message(call: Call) -> dict[str, Any]:
     text it is shown and does nothing. Slack reads the notification's text as markup, so there it
     is escaped.
     """
-    summary = (call.analysis and call.analysis.summary) or "There is no summary."
-    caller = f"Caller: {caller_of(call) or 'unknown'}"
+    told = (call.analysis and call.analysis.summary) or ""
+    summary = told.strip()[:_LONGEST_SUMMARY] or "There is no summary."
+    caller = f"Caller: {(caller_of(call) or 'unknown')[:_LONGEST_CALLER]}"
     duration = f"Duration: {_duration(call)}"
     return {
-        "text": _escape(f"Unhappy caller. {caller}. {duration}. {summary}")[:_LONGEST_SUMMARY],
+        "text": _escape(f"Unhappy caller. {caller}. {duration}. {summary}"),
         "blocks": [
             HeaderBlock(text=_plain("Unhappy caller")),
             SectionBlock(fields=[_plain(caller), _plain(duration)]),
-            SectionBlock(text=_plain(summary[:_LONGEST_SUMMARY])),
+            SectionBlock(text=_plain(summary)),
             SectionBlock(text=MarkdownTextObject(text=f"<{page_of(call.call_id)}|Open the call>")),
         ],
         "parse": "none",
@@ -132,7 +135,12 @@ def _refusal(error: SlackApiError) -> Exception:
     if name in _REMEDIES:
         return GiveUp(f"Slack answered {name}. {_REMEDIES[name]}")
     if response.status_code != 200:
-        return failures.of_status("Slack", response.status_code, response.headers, {})
+        return failures.of_status(
+            "Slack",
+            response.status_code,
+            response.headers,
+            dict.fromkeys((401, 403), _WRONG_TOKEN),
+        )
     # Of errors that are not in the table nobody knows whether they pass.
     is_name = isinstance(name, str) and name.isidentifier()
     return Retry(reason=f"Slack answered {name if is_name else 'what is no error of its own'}.")

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from wtforms import Field, HiddenField, StringField, TextAreaField, ValidationError
 from wtforms.validators import UUID, InputRequired, Regexp
 
-from retell_flask import ApiError, ConfigurationError, Unreachable
+from retell_flask import ApiError, ConfigurationError, KeyRefused, Unreachable
 
 from . import records
 from .handlers import retell
@@ -68,7 +68,8 @@ def in_words(error: ApiError) -> str:
     """Why there is no call, or may be none."""
     if isinstance(error, Unreachable) and error.may_have_arrived:
         return f"It is not known whether Retell started the call. {error}"
-    return f"Retell did not start the call. {error}"
+    remedy = " See RETELL_API_KEY." if isinstance(error, KeyRefused) else ""
+    return f"Retell did not start the call. {error}{remedy}"
 
 
 def parse_variables(lines: Iterable[str]) -> dict[str, str]:

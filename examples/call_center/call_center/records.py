@@ -92,7 +92,7 @@ def _facts_of(event: CallEvent) -> dict[str, Any]:
         "agent_name": call.agent_name,
         "started_at": call.started_at,
         "ended_at": call.ended_at,
-        "duration_ms": None if call.duration is None else call.duration_ms,
+        "duration_ms": None if call.duration is None else max(call.duration_ms or 0, 0),
         "reason": call.disconnection_reason,
         "recording_url": call.recording_url,
         "cost_cents": call.call_cost and call.call_cost.combined_cost,

@@ -8,24 +8,35 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+# What may follow a promise to call: "I'll call you Ada" is none.
+_WHEN = r"""(?:
+    \ (?: after | again | as | at | back | before | by | if | in | later | next | on | once | this
+        | today | tomorrow | tonight | when )\b
+    | [.,!?] | $
+)"""
+
 # What is done after a call, and not in it: "I'll check that for you" is no item.
-_LATER = r"""(?:
-    send | e-?mail | mail | text | forward | ship | refund | remind | notify
-    | follow\ up | get\ back\ to | call\ you | phone\ you | ring\ you
-    | pass\ (?:it|this|that|your) | leave\ a\ (?:note|message) | make\ a\ note
-    | have\ (?:some(?:one|body)|our|the|a) | ask\ (?:some(?:one|body)|our|the)
-    | let\ (?:you|them)\ know
-)\b"""
+_LATER = rf"""(?:
+    (?: send | e-?mail | mail | text | forward(?!\ you\b) | ship | refund | remind | notify
+      | follow\ up | get\ back\ to | pass\ (?:it|this|that|your) | (?:leave|make)\ a\ note
+      | have\ (?:some(?:one|body)|our) | ask\ (?:some(?:one|body)|our|the)
+      | let\ (?:you|them)\ know
+    )\b
+    | (?:call|phone|ring)\ you{_WHEN}
+)"""
 
 # Who says it, and what.
 _RULES = {
-    "Agent": rf"\b(?:I|we)(?:'ll|\ will)\ (?:(?:also|then|just|make\ sure\ to)\ )?{_LATER}",
+    "Agent": rf"""
+        \b(?:I|we)(?:'ll|\ will)\ (?:(?:also|then|just|make\ sure\ to)\ )?
+        (?:{_LATER} | leave\ a\ message\b)
+    """,
     "User": rf"""
         (?: \b(?:can|could|would|will)\ (?:you|some(?:one|body))(?:\ please)?
           | \bplease
           | \b(?:I'd\ like|I\ want|I\ need)\ (?:you|some(?:one|body))\ to
-        )\ (?:{_LATER} | (?:call|phone|ring)\ me\b)
-        | \bremind\ me\b
+        )\ (?:{_LATER} | (?:call|phone|ring)\ me{_WHEN})
+        | \bremind\ me\b(?!\ (?:how|what|where|which|who|why)\b)
     """,
 }
 
@@ -45,6 +56,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 _PATTERNS = {role: _compile(pattern) for role, pattern in _RULES.items()}
 _DUE_PATTERN = _compile(_DUE)
+_REFUSAL = _compile(r"\b(?:cannot|never|not)\b|n't\b")
 _TURN = re.compile(r"(Agent|User): (.*)")
 _END_OF_SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
@@ -53,7 +65,8 @@ def find(transcript: str) -> Iterator[tuple[str, str | None]]:
     """Text and due date of each item, as they were spoken."""
     seen = set()
     for role, sentence in _sentences(transcript):
-        if _PATTERNS[role].search(sentence) and sentence not in seen:
+        found = _PATTERNS[role].search(sentence)
+        if found and not _REFUSAL.search(sentence[: found.start()]) and sentence not in seen:
             seen.add(sentence)
             due = _DUE_PATTERN.search(sentence)
             yield f"{role}: {sentence}", due and due[1].removeprefix("by ")

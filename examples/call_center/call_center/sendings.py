@@ -40,6 +40,7 @@ def send_once(
         made = send()
     except Exception as error:
         db.session.rollback()
+        db.session.refresh(sending)
         if not sending.worked:  # by another process meanwhile
             sending.detail = _describe(error)
             db.session.commit()

@@ -11,6 +11,9 @@ from sqlalchemy.exc import ArgumentError
 
 from retell_flask import ConfigurationError
 
+# Beyond these, a database that is silent would be waited for without end, and with it each thread
+# that Retell's webhooks need. In the URL, others can be set.
+_TIME_OUTS = {"connect_timeout": "5", "tcp_user_timeout": "10000"}  # s, ms
 _KNOWN = "It begins with sqlite:// or postgresql://."
 
 # Name and default. Each service is used once its token is there.
@@ -54,8 +57,8 @@ def _database(address: str) -> URL:
         url = make_url(address)
     except ArgumentError:
         raise ConfigurationError(f"CALL_CENTER_DATABASE_URL is no URL. {_KNOWN}") from None
-    if url.drivername in ("postgres", "postgresql"):
-        return url.set(drivername="postgresql+psycopg")
+    if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        return url.set(drivername="postgresql+psycopg", query={**_TIME_OUTS, **url.query})
     if url.get_backend_name() not in ("sqlite", "postgresql"):
         raise ConfigurationError(
             f"CALL_CENTER_DATABASE_URL is of another kind of database. {_KNOWN}"

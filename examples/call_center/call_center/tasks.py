@@ -13,7 +13,7 @@ from todoist_api_python.models import Task as TodoistTask
 from retell_flask import Retry
 
 from . import failures
-from .models import ActionItem, Task, db
+from .models import ActionItem, Sending, Task, db
 from .sendings import send_once
 
 _REMEDIES = {
@@ -28,7 +28,7 @@ def make_task(item: ActionItem) -> None:
     if item.task:
         return
     if current_app.config["TODOIST_API_TOKEN"]:
-        send_once(item.call_id, "todoist", f"task {item.position + 1}", lambda: _send(item))
+        send_once(item.call_id, "todoist", _what(item), lambda: _send(item))
     else:
         _note(item, place="here")
         db.session.commit()
@@ -39,8 +39,17 @@ def _note(item: ActionItem, *, place: str, url: str | None = None) -> None:
     db.session.add(Task(item_id=item.id, source=source, text=item.text, place=place, url=url))
 
 
+def _what(item: ActionItem) -> str:
+    return f"task {item.position + 1}"
+
+
 def _send(item: ActionItem) -> str | None:
     task = _add_to_todoist(item)
+    if (
+        task is None
+        and db.session.get(Sending, (item.call_id, "todoist", _what(item))).attempts == 1
+    ):
+        raise Retry(reason="Todoist does not say that it has the task.")
     _note(item, place="todoist", url=task.url if task else None)
     return task.id if task else None
 
@@ -72,7 +81,7 @@ def _post(request_id: str, text: str, description: str, due: str | None) -> Todo
     try:
         with TodoistAPI(config["TODOIST_API_TOKEN"], request_id_fn=lambda: request_id) as todoist:
             return todoist.add_task(
-                text,
+                _plain(text),
                 description=description,
                 project_id=config["TODOIST_PROJECT_ID"],
                 due_string=due,
@@ -87,6 +96,12 @@ def _post(request_id: str, text: str, description: str, due: str | None) -> Todo
             return None
         name = type(error).__name__
         raise Retry(reason=f"Todoist's answer cannot be read: {name}.") from None
+
+
+def _plain(text: str) -> str:
+    """Without what Todoist would read as markup that matters: a link with a text of its own, and
+    an asterisk in front, which makes a task that cannot be ticked off."""
+    return text.lstrip("* ").replace("](", "] (")
 
 
 def _refusal(error: httpx.HTTPStatusError) -> Exception:

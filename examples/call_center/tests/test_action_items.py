@@ -86,6 +86,28 @@ def test_nothing_was_said_and_nobody_is_asked(transcript, retell_client, openai,
     assert rows(Extraction) == rows(ActionItem) == []
 
 
+def test_a_transcript_that_comes_when_the_end_is_told_again_is_read(retell_client, rows):
+    sent = retell_client.send("call_ended", transcript="")
+    call_id = sent.event.call.call_id
+    for text in (TALK, f"{TALK}\nUser: Please call me back."):
+        retell_client.send("call_ended", call_id=call_id, transcript=text)
+    assert [item.text for item in rows(ActionItem)] == ["Agent: I'll send you the invoice."]
+
+
+def test_a_machines_greeting_is_no_promise(retell_client, rows):
+    greeting = {"transcript": "User: Please call me back.", "call_id": "call_1"}
+    retell_client.send("voicemail_detected", call_id="call_1")
+    retell_client.send("call_ended", disconnection_reason="agent_hangup", **greeting)
+    assert rows(ActionItem) == rows(Extraction) == []
+
+
+def test_no_redirect_is_followed_with_the_key(retell_client, openai, todoist):
+    elsewhere = {"Location": f"{todoist.url}/v1/chat/completions"}
+    openai.fail(Fault(307, headers=elsewhere))
+    retell_client.send("call_ended", transcript=TALK, check=False)
+    assert todoist.asked == []
+
+
 def test_no_items_are_an_answer(retell_client, openai, rows):
     retell_client.send("call_ended", transcript=TALK)
     assert len(rows(Extraction)) == 1
@@ -219,6 +241,8 @@ def test_without_a_model_every_item_says_that_a_rule_found_it(retell_client, row
         ("User: please call me back in an hour", "in an hour"),
         ("User: I want someone to call me next week.", "next week"),
         ("User: Can you remind me tomorrow at 3?", "tomorrow at 3"),
+        ("Agent: I'll call you back.", None),
+        ("Agent: We'll leave a message for the dentist.", None),
     ],
 )  # fmt: skip
 def test_rules_find(line, due):
@@ -237,6 +261,14 @@ def test_rules_find(line, due):
         "User: No! Nobody ever calls me back.",
         "User: Please don't call me again.",
         "Agent: Done. You will get a text confirmation. Goodbye!",
+        "Agent: I'll have a look at your account.",
+        "Agent: I'll have the results for you in a second.",
+        "Agent: I'll forward you to billing now.",
+        "Agent: I'll call you Ada then.",
+        "Agent: I don't think I'll send it.",
+        "User: Would you call me a liar?",
+        "User: Remind me how much that costs?",
+        "User: Please leave a message after the tone.",
         "Transfer Target: I'll send it.",
         "I'll send it.",
     ],

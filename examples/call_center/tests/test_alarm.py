@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from call_center import alarm
-from call_center.models import Sending
+from call_center.models import Call, Sending
 from services.attempts import ECHO, USUAL, lost_note
 from services.service import Fault
 from services.slack import error
@@ -70,14 +70,20 @@ def test_what_a_caller_said_neither_calls_the_channel_nor_links(retell_client, s
 
 
 def test_a_long_summary_is_cut_to_what_slack_takes(retell_client, slack):
-    retell_client.send("call_analyzed_negative", **{"call_analysis.call_summary": "&" * 9000})
+    retell_client.send(
+        "call_analyzed_negative",
+        from_number=f"sip:{'9' * 2100}@example.com",
+        **{"call_analysis.call_summary": "&" * 9000},
+    )
     (message,) = slack.messages
     assert len(message["blocks"][2]["text"]["text"]) == 3000
-    assert len(message["text"]) == 3000
+    assert len(message["blocks"][1]["fields"][0]["text"]) < 2000
+    assert message["text"].endswith("&amp;" * 3000)
 
 
-def test_a_call_of_which_little_is_known(retell_client, slack):
-    changes = {"call_analysis.call_summary": None, "from_number": None, "duration_ms": None}
+@pytest.mark.parametrize("summary", [None, "", " \n"])
+def test_a_call_of_which_little_is_known(summary, retell_client, slack):
+    changes = {"call_analysis.call_summary": summary, "from_number": None, "duration_ms": None}
     retell_client.send("call_analyzed_negative", **changes)
     (message,) = slack.messages
     assert message["text"] == (
@@ -105,6 +111,7 @@ def test_a_call_of_which_little_is_known(retell_client, slack):
         (error("not_in_channel"), "dead", (0, 0),
          "Slack answered not_in_channel. Invite the bot to the channel."),
         (Fault(404, text=ECHO), "dead", (0, 0), "Slack answered 404."),
+        (Fault(401, text=ECHO), "dead", (0, 0), "Slack answered 401. See SLACK_BOT_TOKEN."),
     ],
 )  # fmt: skip
 def test_what_becomes_of_a_failure(fault, status, wait, detail, attempts, slack, monkeypatch):
@@ -130,6 +137,15 @@ def test_a_wrong_setting_is_named(option, value, remedy, app, attempts, slack):
     assert attempt.status == "dead"
     assert remedy in attempt.detail
     assert value not in attempt.detail
+
+
+def test_what_is_no_calls_raises_no_alarm(retell_client, slack, rows):
+    chat = retell_client.send("chat_analyzed", **{"chat_analysis.user_sentiment": "Negative"})
+    for summary in ("One.", "Another."):  # the second time as a revision
+        changes = {"chat_id": chat.event.chat.chat_id, "chat_analysis.chat_summary": summary}
+        retell_client.send("chat_analyzed", **changes)
+    retell_client.send("alert_triggered")
+    assert slack.asked == rows(Call) == []
 
 
 def test_a_repeated_event_is_posted_once(retell_client, slack):

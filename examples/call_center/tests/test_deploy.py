@@ -102,7 +102,9 @@ def test_a_service_that_is_not_set_up_is_not_there(services: dict[str, Any]) -> 
     not_set = {name for name, value in services["web"]["environment"].items() if value is None}
     assert not_set == {name for name in OPTIONS if name.startswith(("OPENAI", "TODOIST"))} | {
         *("CALL_CENTER_USER", "SLACK_BOT_TOKEN", "SLACK_CHANNEL", "HUBSPOT_ACCESS_TOKEN"),
-        *("RETELL_API_TIMEOUT", "RETELL_MAX_ATTEMPTS", "RETELL_ORDER_WAIT", "RETELL_RETENTION"),
+        *("RETELL_API_TIMEOUT", "RETELL_DISPATCH", "RETELL_LEASE", "RETELL_MAX_ATTEMPTS"),
+        *("RETELL_MAX_BODY", "RETELL_ORDER_WAIT", "RETELL_RETENTION", "RETELL_TRANSCRIPTS"),
+        *("RETELL_WEBHOOK_SECRET", "RETELL_WORKERS"),
     }
 
 
@@ -378,6 +380,7 @@ def test_the_cookie_is_for_https_alone_where_there_is_https(
     )
     cookie = app.test_client().get("/outbound").headers["Set-Cookie"]
     assert ("Secure" in cookie) is is_secure
+    assert "SameSite=Lax" in cookie
 
 
 @pytest.mark.parametrize(("proxies", "address"), [("0", "127.0.0.1"), ("2", "203.0.113.66")])

@@ -91,6 +91,20 @@ def test_calls_of_one_moment_have_an_order(client, add):
     assert listed(client.get("/")) == ["a", "b", "c"]
 
 
+def test_the_newest_calls_are_read_from_an_index(app, client):
+    plans = []
+
+    def explain(connection, cursor, statement, parameters, *_):
+        if "ORDER BY" in statement and not statement.startswith("EXPLAIN"):
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.append(" ".join(row[3] for row in plan))
+
+    with app.app_context():
+        event.listen(db.engine, "before_cursor_execute", explain)
+        client.get("/")
+    assert ["call_newest" in plan for plan in plans] == [True]
+
+
 def test_a_row_tells_of_its_call(client, add):
     started = now().replace(year=2026, month=11, day=5, hour=8, minute=7, second=9, microsecond=0)
     add(call(1, started_at=started, sentiment="negative"))

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from call_center.models import ActionItem, Sending, db
+from call_center.models import ActionItem, Call, Sending, db
 from call_center.sendings import send_once
 
 
@@ -56,6 +57,32 @@ def test_what_was_begun_before_a_failure_is_not_kept(app, rows):
     with app.app_context(), pytest.raises(ConnectionError):
         send_once("call_1", "model", "transcript", fail)
     assert rows(ActionItem) == []
+
+
+def test_what_worked_for_another_process_meanwhile_stays_so(app, rows):
+    def fail():
+        with app.app_context():  # and so in a session of its own
+            sending = db.session.get(Sending, ("call_1", "slack", "alarm"))
+            sending.worked, sending.detail = True, "17.0001"
+            db.session.commit()
+        raise ConnectionError
+
+    with app.app_context(), pytest.raises(ConnectionError):
+        send_once("call_1", "slack", "alarm", fail)
+    assert [(each.worked, each.detail) for each in rows(Sending)] == [(True, "17.0001")]
+
+
+@pytest.mark.parametrize("either_database", ["postgresql"], indirect=True)
+def test_a_database_that_was_restarted_is_connected_to_anew(app, retell_client, database_url):
+    retell_client.send("call_started", call_id="call_1")
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    retell_client.send("call_started", call_id="call_2")
+    with app.app_context():
+        assert db.session.scalar(select(func.count()).select_from(Call)) == 2
 
 
 @pytest.mark.parametrize("made", [None, "1", "a\0b", "\ud800"])

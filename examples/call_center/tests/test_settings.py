@@ -32,7 +32,14 @@ def test_a_wrong_option_is_named_and_not_shown(option, value, said):
 def test_postgresql_is_written_as_hosts_write_it(scheme):
     app = create_app(TESTING=True, CALL_CENTER_DATABASE_URL=f"{scheme}://user@host/name")
     url = app.config["SQLALCHEMY_DATABASE_URI"]
-    assert url.render_as_string() == "postgresql+psycopg://user@host/name"
+    assert url.render_as_string().partition("?")[0] == "postgresql+psycopg://user@host/name"
+
+
+def test_a_database_that_is_silent_is_not_waited_for_without_end():
+    address = "postgresql://user@host/name?connect_timeout=2"
+    app = create_app(TESTING=True, CALL_CENTER_DATABASE_URL=address)
+    query = app.config["SQLALCHEMY_DATABASE_URI"].query
+    assert query == {"connect_timeout": "2", "tcp_user_timeout": "10000"}
 
 
 @pytest.mark.parametrize(("key", "lines"), [(None, 1), ("one of your own", 0)])

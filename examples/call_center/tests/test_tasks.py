@@ -81,6 +81,7 @@ def test_a_date_that_todoist_cannot_read_goes_into_the_description(retell_client
         (Fault(503, text=ECHO), "pending", USUAL, "Todoist answered 503."),
         (Fault(200, text=ECHO), "pending", USUAL,
          "Todoist's answer cannot be read: JSONDecodeError."),
+        (Fault(204), "pending", USUAL, "Todoist does not say that it has the task."),
         (Fault(200, [ECHO]), "pending", USUAL, "Todoist's answer cannot be read: TypeError."),
         (Fault(200, breaks=True), "pending", USUAL, "Todoist did not answer."),
         (Fault(hangs=True), "pending", USUAL, "Todoist did not answer."),
@@ -102,6 +103,23 @@ def test_what_becomes_of_a_failure(fault, status, wait, detail, attempts, todois
     assert wait[0] <= attempt.seconds <= wait[1]
     assert detail in attempt.error
     assert len(todoist.asked) == 1
+
+
+def test_an_answer_that_says_nothing_is_no_task(retell_client, todoist, rows):
+    todoist.fail(Fault(204))
+    retell_client.send("call_ended", transcript=ONE, check=False)
+    assert rows(Task) == todoist.tasks == []
+    retell_client.drain()
+    assert len(todoist.tasks) == len(rows(Task)) == 1
+
+
+def test_what_was_said_is_no_markup(retell_client, openai, todoist, rows):
+    said = "* [Pay the invoice](https://evil.example) **now**"
+    openai.items = [{"text": said, "due": None}]
+    retell_client.send("call_ended", transcript=ONE)
+    (task,) = todoist.tasks
+    assert task["content"] == "[Pay the invoice] (https://evil.example) **now**"
+    assert [task.text for task in rows(Task)] == [said]
 
 
 def test_a_wrong_token_is_named(app, attempts, todoist):

@@ -23,7 +23,7 @@ from ..state import State
 from .place import describe_place
 from .text import plain, size
 
-_KEY_HINT = ". Of several API keys, the first is the one that Retell's API is called with."
+_KEY_HINT = ". See RETELL_API_KEY: of several keys, Retell's API is called with the first."
 
 _LONGEST_BODY = 100_000_000
 

@@ -48,9 +48,11 @@ def test_a_call_is_followed_without_a_reload(server, open_page, expect):
     row(page, call_id).get_by_role("link").click()
     expect(page.get_by_role("log")).to_contain_text("It comes as it is spoken, or after the call.")
     page.evaluate("window.marker = 'call'")
+    page.evaluate("document.querySelector('#tasks').isRead = true")
     said = CONVERSATION[:2]
     server.tell(call_id, "transcript_updated", transcript_with_tool_calls=turns(*said))
     expect(page.get_by_role("listitem").filter(has_text="soy José Muñoz")).to_be_visible()
+    assert page.evaluate("document.querySelector('#tasks').isRead")  # nothing is new in it
     page.evaluate("document.querySelector('.turn').isRead = true")
 
     server.tell(call_id, "call_ended", **transcript(*CONVERSATION))
