@@ -25,3 +25,8 @@ def test_kinds_are_counted_apart() -> None:
 def test_the_note_says_how_many() -> None:
     assert withheld_note(0) == ""
     assert "990" in withheld_note(990)
+
+
+def test_one_line_may_be_enough() -> None:
+    throttle = Throttle(lambda: 0.0, most=1)
+    assert [throttle.admit("outage") for _ in range(3)] == [0, None, None]

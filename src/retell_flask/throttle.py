@@ -11,10 +11,11 @@ _PERIOD_SECONDS = 10.0
 
 
 class Throttle:
-    """Lets a few lines of each kind through in a period, and counts the others."""
+    """Lets ``most`` lines of each kind through in a period, and counts the others."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, most: int = _MOST) -> None:
         self._clock = clock
+        self._most = most
         self._lock = threading.Lock()
         self._periods: dict[str, tuple[float, int]] = {}
 
@@ -25,9 +26,9 @@ class Throttle:
             began, count = self._periods.get(kind, (now, 0))
             withheld = 0
             if now - began >= _PERIOD_SECONDS:
-                withheld, began, count = max(0, count - _MOST), now, 0
+                withheld, began, count = max(0, count - self._most), now, 0
             self._periods[kind] = (began, count + 1)
-        return withheld if count < _MOST else None
+        return withheld if count < self._most else None
 
 
 def withheld_note(withheld: int) -> str:

@@ -68,7 +68,7 @@ class _Crew:
     def __init__(self, deliverer: Deliverer, workers: int) -> None:
         self._deliverer = deliverer
         self._stopping = deliverer.stopping = threading.Event()
-        self._throttle = Throttle()
+        self._throttle = Throttle(most=1)  # all threads see the same outage
         self._changed = threading.Condition()
         self._wake_ups = workers  # what an earlier process left is looked for at once
         self._next_poll = 0.0
