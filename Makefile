@@ -24,7 +24,7 @@ help:  ## Say what there is; begin with make demo. PYTHON=python3.12 takes anoth
 demo: $(CALL_CENTER_VENV)/.installed  ## Rehearse calls into examples/call_center; ONCE=1 stops after them
 	@$(CALL_CENTER_VENV)/bin/python examples/call_center/demo.py $(if $(ONCE),--once)
 
-test: $(VENV)/.developing  ## Run the tests but for test-faults, in five minutes; ARGS goes to pytest
+test: $(VENV)/.developing  ## Run the tests but for test-faults, in five minutes; ARGS goes to pytest, AT_ONCE=0 debugs
 	$(BIN)/pytest -n $(AT_ONCE) --maxprocesses 4 --dist worksteal $(FAULTS:%=--ignore=%) \
 	  $(CLUSTER:%=--ignore=%) $(ARGS)
 

@@ -1,4 +1,4 @@
-"""``flask call-center``: calls that we make, and the database."""
+"""``flask call-center``: calls that we make, and those that are to be forgotten; the database."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from retell_flask import ApiError, ConfigurationError
 
-from .models import create_tables, db
+from .models import Call, create_tables, db, delete_call
 from .outbound import E164, HOW_TO_WRITE_A_NUMBER, compact, in_words, parse_variables, start_call
 from .settings import page_of
 
-commands = AppGroup("call-center", help="Calls that we make, and the database.")
+commands = AppGroup("call-center", help="Calls that we make or forget, and the database.")
 
 
 class Number(click.ParamType):
@@ -47,6 +47,30 @@ def call(from_number: str, to_number: str, agent: str | None, variables: tuple[s
     except ApiError as error:
         raise click.ClickException(in_words(error)) from None
     click.echo(page_of(call_id))
+
+
+@commands.command("forget")
+@click.argument("call_id")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def forget(call_id: str, yes: bool) -> None:
+    """Delete a call, its tasks and the notes of what was sent.
+
+    First have the inbox forget it, by flask retell forget, or an event that is still to be
+    delivered brings it back. What other services were sent is theirs: it is listed.
+    """
+    call = db.session.get(Call, call_id)
+    if call is None:
+        raise click.ClickException(f"There is no call {call_id} here.")
+    if not yes:
+        click.confirm(f"Delete the call {call_id} for good?", abort=True)
+    sent = [
+        f"{sending.service} was sent {sending.what}" + (f", its id is {made}" if made else "")
+        for sending in call.sendings
+        for made in [sending.detail]
+        if sending.worked and sending.service != "log"
+    ]
+    delete_call(call_id)
+    click.echo("\n".join(["It is deleted here.", *sent]))
 
 
 @commands.command("init-db")

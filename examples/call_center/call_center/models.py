@@ -17,6 +17,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     case,
+    delete,
     func,
     or_,
     select,
@@ -85,6 +86,15 @@ def create_tables() -> None:
             connection.execute(CreateTable(table, if_not_exists=True))
             for index in table.indexes:
                 connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+def delete_call(call_id: str) -> None:
+    """Delete a call, and all rows that point to it."""
+    items = select(ActionItem.id).filter_by(call_id=call_id)
+    db.session.execute(delete(Task).where(Task.item_id.in_(items)))
+    for model in (ActionItem, Extraction, Sending, Activity, ContactClaim, Call):
+        db.session.execute(delete(model).filter_by(call_id=call_id))
+    db.session.commit()
 
 
 class Call(db.Model):
