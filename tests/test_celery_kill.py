@@ -27,6 +27,7 @@ from brokers import BROKERS, Broker, broker, kill_group
 from databases import postgresql, rows
 from journal import Journal
 from killing import open_inbox, wait_until_finished
+from retell_flask.dispatch.broker import PATIENCE_SECONDS
 from retell_flask.dispatch.celery import DELIVER
 from retell_flask.inbox.schema import entries
 from sender import Sender, make_calls
@@ -129,7 +130,7 @@ class Cluster:
     # What can happen to it
 
     def kill_child(self, draw: random.Random) -> None:
-        pid = draw.choice(eventually(self.pool, 30, what="a worker has a pool"))
+        pid = draw.choice(eventually(self.pool, 90, what="a worker has a pool"))
         os.kill(pid, signal.SIGKILL)
         self._note_kills("child", pid)
 
@@ -220,7 +221,7 @@ def test_killed_workers_and_brokers_lose_nothing_and_repeat_only_what_they_were_
     steps = steps_of(draw)
     pause = SECONDS / len(steps)
     with cluster_of(name, tmp_path) as cluster:
-        eventually(cluster.pool, 30, what="a worker has a pool")
+        eventually(cluster.pool, 90, what="a worker has a pool")
         sender = Sender(cluster.web.port, postings, random.Random(seed + 1))
         for step in steps:
             time.sleep(draw.uniform(0.1, pause))
@@ -267,7 +268,7 @@ def test_a_broker_that_is_down_holds_no_receipt_up_and_all_is_delivered_after(
                 type_ = ("call_started", "call_ended", "call_analyzed")[len(answers) % 3]
                 answers.append(cluster.web.post(call_payload(type_, call_id=call_id)))
 
-        eventually(cluster.pool, 30, what="a worker has a pool")
+        eventually(cluster.pool, 90, what="a worker has a pool")
         thread = threading.Thread(target=post)
         thread.start()
         try:
@@ -287,7 +288,8 @@ def test_a_broker_that_is_down_holds_no_receipt_up_and_all_is_delivered_after(
         assert cluster.sweep.poll() is None
     print(len(answers), "events, slowest", max(answer.seconds for answer in answers))
     print(cluster.figures)
-    assert {(answer.status, answer.seconds < 1) for answer in answers} == {(200, True)}
+    assert {answer.status for answer in answers} == {200}
+    assert max(answer.seconds for answer in answers) < PATIENCE_SECONDS  # the broker's
     assert len(answers) > 50
     assert [entry["status"] for entry in found] == ["done"] * len(answers)
     assert len(ends) == len(deliveries) >= 2 * len(answers)
