@@ -14,12 +14,16 @@ from sqlalchemy import or_
 from retell_flask import Call, Retry
 
 from . import records
-from .hubspot import SEARCH_LAG, HubSpot
+from .hubspot import SEARCH_LAG, TIMEOUT, HubSpot
 from .models import Activity, ContactClaim, caller_of, db, now
 from .sendings import send_once
 from .settings import page_of
 
 _LONGEST_SUMMARY = 10_000
+# After these, the search knows of whatever was made by an attempt that began: its requests may
+# take their time each, and that for a contact is one of them.
+_CALL_LAG = SEARCH_LAG + 4 * TIMEOUT
+_CONTACT_LAG = SEARCH_LAG + TIMEOUT
 _CALL_TO_CONTACT = 194  # HubSpot's number for this kind of association
 _E164 = re.compile(r"\+[1-9]\d{6,14}")
 # HubSpot's names for how a call went, of Retell's; others by the call's status.
@@ -38,7 +42,7 @@ def log_call(call: Call) -> None:
     no contact, and is found in HubSpot's list of calls.
     """
     if current_app.config["HUBSPOT_ACCESS_TOKEN"]:
-        send_once(call.call_id, "hubspot", "call", lambda: _log_in_hubspot(call), lag=SEARCH_LAG)
+        send_once(call.call_id, "hubspot", "call", lambda: _log_in_hubspot(call), lag=_CALL_LAG)
     elif db.session.get(Activity, call.call_id) is None:
         records.save(call.call_id)  # its own receiver may not have succeeded yet
         contact = records.storable(caller_of(call)) or "unknown"
@@ -79,7 +83,7 @@ def _claim(number: str, call_id: str) -> None:
         number=number, call_id=call_id, claimed_at=now()
     )
     own = ContactClaim.call_id == call_id
-    old = ContactClaim.claimed_at < now() - timedelta(seconds=SEARCH_LAG)
+    old = ContactClaim.claimed_at < now() - timedelta(seconds=_CONTACT_LAG)
     claimed = db.session.scalar(
         insert.on_conflict_do_update(
             index_elements=[ContactClaim.number],
@@ -89,7 +93,7 @@ def _claim(number: str, call_id: str) -> None:
     )
     db.session.commit()
     if claimed is None:
-        raise Retry(SEARCH_LAG, reason="Another call makes the contact in HubSpot.")
+        raise Retry(_CONTACT_LAG, reason="Another call makes the contact in HubSpot.")
 
 
 def _on_contact(contact: str) -> dict[str, Any]:

@@ -13,14 +13,10 @@ from .models import Call, db
 retell = RetellBlueprint()
 
 
-@retell.on(
-    *("call_started", "transcript_updated", "call_ended", "call_analyzed", "event_revised"),
-    *("agent_transfer", "transfer_started", "transfer_bridged", "transfer_cancelled"),
-    *("voicemail_detected", "call_error"),
-    name="record",
-)
+@retell.on("event_received", name="record")
 def record(sender: Any, event: CallEvent, **extra: Any) -> None:
-    if event.call:  # a transcript, or a revision, may be a chat's
+    """Each event of a call tells something of it, also one that is told again otherwise."""
+    if event.call:  # and not a chat, or an alert
         records.save_event(event)
 
 
@@ -28,7 +24,8 @@ def record(sender: Any, event: CallEvent, **extra: Any) -> None:
 def make_tasks(sender: Any, event: CallEvent, **extra: Any) -> None:
     """The items are stored before the first task is made, so that a retry makes no others.
 
-    The transcript may come only when the end of a call is told again.
+    The transcript may come only when the end of a call is told again. That a voicemail answered
+    may be known only from the analysis, which comes too late for this.
     """
     if event.type != "call_ended":
         return

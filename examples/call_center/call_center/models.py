@@ -41,15 +41,16 @@ SENTIMENTS = ("positive", "neutral", "negative", "unknown")
 
 
 class Moment(TypeDecorator[datetime]):
-    """An aware datetime in UTC, also on SQLite, which keeps no time zones."""
+    """An aware datetime in UTC; SQLite keeps no time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_result_value(self, value: datetime | None, _: Dialect) -> datetime | None:
-        if value is None or value.tzinfo is not None:
-            return value
-        return value.replace(tzinfo=timezone.utc)
+        if value is None:
+            return None
+        aware = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+        return aware.astimezone(timezone.utc)  # PostgreSQL's are in the zone of its server
 
 
 class Base(DeclarativeBase):

@@ -108,10 +108,10 @@ def _talk_of(call: RetellCall, rank: list[int]) -> Told:
         {
             "role": item.role,
             "content": item.content,
-            "start": item.words[0].start if item.words else None,
+            "start": _start_of(item),
         }
         for item in call.transcript_with_tool_calls or call.transcript_object or ()
-        if isinstance(item, Utterance)
+        if isinstance(item, Utterance) and item.content
     ] or [
         {"role": role.lower(), "content": content, "start": None}
         for line in (call.transcript or "").splitlines()
@@ -123,8 +123,14 @@ def _talk_of(call: RetellCall, rank: list[int]) -> Told:
         "turns": turns or None,
         "turn_count": len(turns) or None,
     }
-    length = sum(len(turn["content"] or "") for turn in turns)
+    length = sum(len(turn["content"]) for turn in turns)
     return Told([*rank, len(turns), length], _known(talk))
+
+
+def _start_of(item: Utterance) -> float | None:
+    """In seconds from the beginning of the call."""
+    start = item.words[0].start if item.words else None
+    return None if start is None else max(start, 0.0)
 
 
 def _transfer_of(event: CallEvent, rank: list[int]) -> Told:
@@ -146,7 +152,7 @@ def _error_of(event: CallEvent, rank: list[int]) -> Told:
         "error_message": error and error.message,
     }
     if event.type == "call_error":
-        return Told([_BEYOND_DOUBT], values)
+        return Told([_BEYOND_DOUBT, event.revision], values)
     is_verdict = event.type in ("call_ended", "call_analyzed") and event.call.call_status
     return Told(rank, values if is_verdict else _known(values))
 

@@ -270,7 +270,7 @@ def test_two_calls_at_once_make_one_contact(app, retell_client, hubspot, monkeyp
                 return waits.after and waits.after.total_seconds()
 
     with ThreadPoolExecutor(2) as threads:
-        assert sorted(map(str, threads.map(log, ["call_1", "call_2"]))) == ["60.0", "None"]
+        assert sorted(map(str, threads.map(log, ["call_1", "call_2"]))) == ["70.0", "None"]
     assert len(hubspot.contacts) == 1
 
 

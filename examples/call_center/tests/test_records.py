@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from itertools import permutations
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 from flask import Flask
 from msgspec.structs import replace
 
-from call_center import records
-from call_center.models import Call, db
+from call_center import create_app, records
+from call_center.models import Call, create_tables, db
 from retell_flask import parse_event
 from retell_flask.testing import RetellTestClient, encode, renew, sample
 
@@ -192,6 +193,31 @@ def test_an_analysis_that_was_made_again_goes_before_the_first(
     tell("call_2", ("call_analyzed", {summary: "The old one."}), ("call_ended", {}))
     call = tell("call_2", ("call_analyzed", {summary: "The new one."}))
     assert (call.summary, call.ranks["summary"]) == ("The new one.", [3, 1])
+
+
+@pytest.mark.parametrize("either_database", ["postgresql"], indirect=True)
+def test_times_are_in_utc_whatever_the_zone_of_the_server(
+    database_url: str, retell_client: RetellTestClient
+) -> None:
+    in_new_york = f"{database_url}?options=-c%20timezone=America/New_York"
+    app = create_app(TESTING=True, CALL_CENTER_DATABASE_URL=in_new_york)
+    with app.app_context():
+        create_tables()
+        event = parse_event(encode(sample("call_ended")))
+        records.save_event(event)  # type: ignore[arg-type]
+        db.session.expire_all()
+        call = db.get_or_404(Call, event.session_id)
+        assert call.started_at == event.call.started_at  # type: ignore[union-attr]
+        assert call.started_at.utcoffset() == timedelta()
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_a_turn_without_words_or_before_the_call_is_no_fault(tell: Callable[..., Call]) -> None:
+    early = {"role": "user", "content": "Hi!", "words": [{"word": "Hi", "start": -2, "end": 1}]}
+    items = [{"role": "agent", "content": None}, {"role": "agent"}, early]
+    call = tell("call_1", ("transcript_updated", {"transcript_with_tool_calls": items}))
+    assert call.turns == [{"role": "user", "content": "Hi!", "start": 0.0}]
 
 
 def test_the_last_attempt_at_a_transfer_is_shown(tell: Callable[..., Call]) -> None:
