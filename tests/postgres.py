@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -41,6 +42,22 @@ class Cluster:
     def stop(self, mode: str = "fast") -> None:
         """``immediate`` is as if it were killed."""
         self._control("stop", "-m", mode)
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """The kernel goes on to take what it is sent."""
+        first = int((self._data / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{first}/task/{first}/children")
+        stopped = [first]
+        os.kill(first, signal.SIGSTOP)  # it starts no others
+        try:
+            for process in map(int, children.read_text().split()):
+                os.kill(process, signal.SIGSTOP)
+                stopped.append(process)
+            yield
+        finally:
+            for process in stopped:
+                os.kill(process, signal.SIGCONT)
 
     @property
     def is_running(self) -> bool:

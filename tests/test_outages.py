@@ -140,6 +140,26 @@ def test_postgresql_that_is_locked_refuses_in_bounded_time(cluster: Cluster, pos
     assert {post(payload).status_code for payload in payloads} == {200}
 
 
+def test_postgresql_that_stands_still_refuses_in_bounded_time(
+    cluster: Cluster, journal: Journal
+) -> None:
+    """Also on the connections that are open, whose other end takes what is sent."""
+    with serving(cluster.url, journal, RETELL_WORKERS="1") as server:
+        workers = two_workers(server)
+        with ThreadPoolExecutor(4) as pool:  # so that none waits for a thread of the server's
+            started = [call_payload("call_started", call_id=some_id()) for _ in range(40)]
+            assert {answer.status for answer in pool.map(server.post, started)} == {200}
+            with cluster.standing_still():
+                refused = [
+                    pool.submit(server.post, call_payload("call_ended", call_id=some_id()))
+                    for _ in range(8)
+                ]
+                assert all(is_refused(answer.result()) for answer in refused)
+                assert server.get("/greeting").status == 200
+        settle(server, cluster.url)
+        assert server.children() == workers
+
+
 def two_workers(server: Server) -> set[int]:
     eventually(lambda: is_healthy(server))
     eventually(lambda: server.log.read_text().count("journalapp was made") == 2)

@@ -11,8 +11,8 @@ from sqlalchemy.exc import ArgumentError
 
 from retell_flask import ConfigurationError
 
-# Beyond these, a database that is silent would be waited for without end, and with it each thread
-# that Retell's webhooks need. In the URL, others can be set.
+# Without these, a host that is gone keeps the threads waiting that Retell's webhooks need. In the
+# URL, others can be set.
 _TIME_OUTS = {"connect_timeout": "5", "tcp_user_timeout": "10000"}  # s, ms
 _KNOWN = "It begins with sqlite:// or postgresql://."
 

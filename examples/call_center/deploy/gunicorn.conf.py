@@ -20,9 +20,9 @@ workers = 2
 threads = 8
 
 # On SIGTERM and SIGHUP requests are answered first: Retell waits for 10 s, the page of outbound
-# calls for up to three tries of RETELL_API_TIMEOUT. Then the handlers that run have 5 s to finish.
+# calls for up to four tries of RETELL_API_TIMEOUT. Then the handlers that run have 5 s to finish.
 # Whoever stops the container has to wait for longer.
-graceful_timeout = 45
+graceful_timeout = 50
 
 # A proxy keeps connections open, Caddy for 2 minutes. It must not use one that is being closed.
 keepalive = 125

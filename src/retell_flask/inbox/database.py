@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ..errors import InboxError
 from ..forks import ProcessBound, bind_to_process, gate
-from . import schema
+from . import schema, silence
 
 T = TypeVar("T")
 
@@ -25,6 +25,7 @@ Operation = Callable[[Connection], T]
 
 # Below Retell's 10 seconds, so that it is told to send again.
 PATIENCE_SECONDS = 8.0
+_CONNECT_SECONDS, _PING_SECONDS = 4, 3.0  # one after the other, at the worst
 
 
 class Database(ProcessBound):
@@ -144,16 +145,15 @@ class Database(ProcessBound):
 
 def connect_to_server(url: URL) -> Database:
     """A PostgreSQL server."""
-    # A stale connection, after the server was restarted, is found and replaced. Nobody waits
+    # A stale connection, after the server was restarted, is found and replaced. No request waits
     # for a server that does not answer, or for a lock, longer than Retell would for us.
-    defaults = {"connect_timeout": "5", "tcp_user_timeout": "8000"}
+    defaults = {"connect_timeout": str(_CONNECT_SECONDS), "tcp_user_timeout": "8000"}
     url = url.set(query={**defaults, **url.query})
 
     def make_engine() -> Engine:
-        engine = create_engine(
-            url, pool_pre_ping=True, pool_timeout=PATIENCE_SECONDS, hide_parameters=True
-        )
+        engine = create_engine(url, pool_timeout=PATIENCE_SECONDS, hide_parameters=True)
         event.listen(engine, "connect", _limit_waiting)
+        silence.watch(engine, ping_seconds=_PING_SECONDS)
         return engine
 
     return Database(make_engine)

@@ -20,7 +20,7 @@ from ..events import Event
 from ..settings import Settings
 from . import receipts, statements, turns
 from .claims import Claims, settle
-from .database import Database, Operation
+from .database import PATIENCE_SECONDS, Database, Operation
 from .entry import (
     SNAPSHOT,
     Added,
@@ -34,6 +34,7 @@ from .entry import (
 from .receipts import NewEntry
 from .rows import entry_of
 from .schema import agents, entries, messages, pruned
+from .silence import patient_for
 
 T = TypeVar("T")
 
@@ -67,23 +68,26 @@ class Inbox:
         self._claims = Claims(blueprint, settings)
 
     def check(self) -> None:
-        """Raise ``InboxError`` unless the inbox answers."""
-        self._read(lambda connection: connection.execute(statements.CHECK).first())
+        """Raise ``InboxError`` unless the inbox answers in time for a request."""
+        with patient_for(PATIENCE_SECONDS):
+            self._read(lambda connection: connection.execute(statements.CHECK).first())
 
     # Receipts
 
     def add(self, event: Event) -> Added:
         """Commit an event, unless it is there already."""
         new = NewEntry(receipts.of_event(self.blueprint, event))
-        entry_id = self._write(self._superseding(new) if event.type == SNAPSHOT else new)
-        self._note_agent(event)
-        if entry_id is None:
-            return self._write(lambda c: receipts.insert_again(c, new.values, event))
+        with patient_for(PATIENCE_SECONDS):
+            entry_id = self._write(self._superseding(new) if event.type == SNAPSHOT else new)
+            self._note_agent(event)
+            if entry_id is None:
+                return self._write(lambda c: receipts.insert_again(c, new.values, event))
         return Added(entry_id, duplicate=False)
 
     def keep_invalid(self, body: bytes) -> None:
         """Commit a rightly signed body that is no event."""
-        self._write(NewEntry(receipts.of_invalid(self.blueprint, body, self.clock())))
+        with patient_for(PATIENCE_SECONDS):
+            self._write(NewEntry(receipts.of_invalid(self.blueprint, body, self.clock())))
 
     def add_synthetic(self, event: Event, forgotten_with: Iterable[str]) -> Added | None:
         """Commit what a backfill made, unless there is one that was sent.
