@@ -14,9 +14,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from ..errors import InboxError
 from ..settings import Settings
 from . import statements
-from .database import Operation
+from .database import PATIENCE_SECONDS, Operation
 from .entry import storable
 from .schema import answers
+from .silence import patient_for
 from .store import Inbox
 
 T = TypeVar("T")
@@ -137,7 +138,8 @@ class Answers:
 
     def _write(self, operation: Operation[T]) -> T:
         try:
-            return self._database.write(operation)
+            with patient_for(PATIENCE_SECONDS):  # somebody is on the phone
+                return self._database.write(operation)
         except InboxError:
             self._is_out = True
             raise
