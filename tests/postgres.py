@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -51,13 +51,13 @@ class Cluster:
         stopped = [first]
         os.kill(first, signal.SIGSTOP)  # it starts no others
         try:
-            for process in map(int, children.read_text().split()):
-                os.kill(process, signal.SIGSTOP)
-                stopped.append(process)
+            stopped += map(int, children.read_text().split())
+            for process in stopped:
+                _send(process, signal.SIGSTOP)
             yield
         finally:
-            for process in stopped:
-                os.kill(process, signal.SIGCONT)
+            for process in reversed(stopped):
+                _send(process, signal.SIGCONT)
 
     @property
     def is_running(self) -> bool:
@@ -76,6 +76,11 @@ class Cluster:
 
     def _tail(self) -> str:
         return self._log.read_text()[-3000:] if self._log.exists() else ""
+
+
+def _send(process: int, number: int) -> None:
+    with suppress(ProcessLookupError):  # it ended meanwhile
+        os.kill(process, number)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ Operation = Callable[[Connection], T]
 
 # Below Retell's 10 seconds, so that it is told to send again.
 PATIENCE_SECONDS = 8.0
-_CONNECT_SECONDS, _PING_SECONDS = 4, 3.0  # one after the other, at the worst
+_CONNECT_SECONDS, _PING_SECONDS = 4, 3.0  # and as long for a connection of the pool's
 
 
 class Database(ProcessBound):
@@ -151,7 +151,7 @@ def connect_to_server(url: URL) -> Database:
     url = url.set(query={**defaults, **url.query})
 
     def make_engine() -> Engine:
-        engine = create_engine(url, pool_timeout=PATIENCE_SECONDS, hide_parameters=True)
+        engine = create_engine(url, pool_timeout=PATIENCE_SECONDS / 2, hide_parameters=True)
         event.listen(engine, "connect", _limit_waiting)
         silence.watch(engine, ping_seconds=_PING_SECONDS)
         return engine
@@ -169,7 +169,7 @@ def _limit_waiting(connection: Any, _: Any) -> None:
 def describe(error: Exception) -> str:
     """An outage in a line, without a statement or its parameters."""
     if isinstance(error, PoolTimeoutError):
-        return f"All connections to the inbox were in use for {PATIENCE_SECONDS:.0f} s."
+        return "All connections to the inbox were in use."
     original = error.orig if isinstance(error, DBAPIError) else error
     first_line = str(original).strip().partition("\n")[0]
     return f"The inbox does not answer: {type(original).__name__}: {first_line}"

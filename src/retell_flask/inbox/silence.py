@@ -22,17 +22,21 @@ from ..forks import ProcessBound, bind_to_process
 
 _LOOK_SECONDS = 0.25
 _IDLE_SECONDS = 60.0
-_patience: ContextVar[float | None] = ContextVar("patience", default=None)
+_SHORTEST_CONNECT_SECONDS = 2  # of libpq's
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)  # monotonic
 
 
 @contextlib.contextmanager
 def patient_for(seconds: float) -> Iterator[None]:
-    """Within, a connection that is taken is hung up on if it is not given back in time."""
-    token = _patience.set(seconds)
+    """Within, a connection that was taken is hung up on when the time is over; within another,
+    when the first of both is.
+    """
+    mine, other = time.monotonic() + seconds, _deadline.get()
+    token = _deadline.set(mine if other is None else min(mine, other))
     try:
         yield
     finally:
-        _patience.reset(token)
+        _deadline.reset(token)
 
 
 class Watch(ProcessBound):
@@ -44,14 +48,14 @@ class Watch(ProcessBound):
 
     def begin_anew(self) -> None:
         """The parent's thread is not here after a fork."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a connection may be given back while garbage is collected
         self._deadlines: dict[Any, tuple[float, Any]] = {}
         self._is_watching = False
 
-    def begin(self, record: Any, connection: Any, seconds: float) -> None:
+    def begin(self, record: Any, connection: Any, deadline: float) -> None:
         """Hang up on this connection of the pool's ``record``, unless ``end`` comes in time."""
         with self._lock:
-            self._deadlines[record] = time.monotonic() + seconds, connection
+            self._deadlines[record] = deadline, connection
             if not self._is_watching:
                 watcher = threading.Thread(target=self._work, name="retell-watch", daemon=True)
                 with contextlib.suppress(RuntimeError):  # no more threads here: the next one tries
@@ -76,7 +80,7 @@ class Watch(ProcessBound):
                     return
                 for record, (deadline, connection) in list(self._deadlines.items()):
                     if deadline <= now:
-                        del self._deadlines[record]
+                        self._deadlines.pop(record, None)
                         _hang_up(connection)
 
 
@@ -96,17 +100,31 @@ def watch(engine: Engine, ping_seconds: float) -> None:
     """
     watch = Watch()
 
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> Any:
+        deadline = _deadline.get()
+        if deadline is None:
+            return None  # as usual
+        left = max(_SHORTEST_CONNECT_SECONDS, round(deadline - time.monotonic()))
+        wanted = str(options.get("connect_timeout"))
+        longest = int(wanted) if wanted.isdecimal() else 0  # which is without end
+        limited = {**options, "connect_timeout": min(longest, left) if longest else left}
+        connection = dialect.connect(*arguments, **limited)
+        watch.begin(record, connection, deadline)  # it is not ready yet: more is asked for
+        return connection
+
     @event.listens_for(engine, "checkout")
     def take(connection: Any, record: Any, _: Any) -> None:
-        patience = _patience.get()
+        deadline = _deadline.get()
         if "was used" in record.info:
-            if patience is not None:
-                watch.begin(record, connection, min(ping_seconds, patience))
+            if deadline is not None:
+                ping_until = time.monotonic() + ping_seconds
+                watch.begin(record, connection, min(deadline, ping_until))
             if not _is_alive(engine, connection):
                 watch.end(record)
                 raise InvalidatePoolError
-        if patience is not None:
-            watch.begin(record, connection, patience)
+        if deadline is not None:
+            watch.begin(record, connection, deadline)
 
     @event.listens_for(engine, "checkin")
     def give_back(_: Any, record: Any) -> None:

@@ -38,6 +38,7 @@ from .silence import patient_for
 
 T = TypeVar("T")
 
+_LONGEST_SECONDS = 30.0  # that anything here is waited for
 _FEWEST_TOLD = 500
 _SHORTEST_SILENCE = timedelta(seconds=10)
 _CLAIM_TRIES = 3
@@ -77,7 +78,7 @@ class Inbox:
     def add(self, event: Event) -> Added:
         """Commit an event, unless it is there already."""
         new = NewEntry(receipts.of_event(self.blueprint, event))
-        with patient_for(PATIENCE_SECONDS):
+        with patient_for(PATIENCE_SECONDS):  # for all of it
             entry_id = self._write(self._superseding(new) if event.type == SNAPSHOT else new)
             self._note_agent(event)
             if entry_id is None:
@@ -359,7 +360,8 @@ class Inbox:
 
     def _noticing_outages(self, run: Callable[[Operation[T]], T], operation: Operation[T]) -> T:
         try:
-            return run(operation)
+            with patient_for(_LONGEST_SECONDS):
+                return run(operation)
         except InboxError:
             self._is_out = True
             raise
