@@ -237,7 +237,9 @@ def read_inbound(body: bytes, event_type: str) -> Inbound | None:
     except RecursionError:
         return None
     warn_of_odd(odd)
-    inbound: Inbound | None = None if envelope is None else getattr(envelope, event_type)
-    if inbound is None or envelope is None:
+    if envelope is None:
+        return None
+    inbound: Inbound | None = getattr(envelope, event_type)
+    if inbound is None:
         return None
     return msgspec.structs.replace(inbound, event_timestamp=envelope.event_timestamp)

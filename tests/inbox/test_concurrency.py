@@ -54,8 +54,8 @@ def open_again(
 
     They wait longer for each other than a server may: a disk can be slow.
     """
-    monkeypatch.setattr("retell_flask.inbox.database.PATIENCE_SECONDS", 60)
-    monkeypatch.setattr("retell_flask.inbox.sqlite.PATIENCE_SECONDS", 60)
+    for name in ("database.PATIENCE", "sqlite.PATIENCE", "store.PATIENCE", "store._LONGEST"):
+        monkeypatch.setattr(f"retell_flask.inbox.{name}_SECONDS", 60)
     first = open_kind(request.param, tmp_path, postgresql_url)
     databases: list[Database] = [first]
 

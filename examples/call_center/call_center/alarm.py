@@ -41,6 +41,7 @@ _REMEDIES = {
     "token_expired": "See SLACK_BOT_TOKEN: it expired.",
     "token_revoked": "See SLACK_BOT_TOKEN: it was revoked.",
 }
+_REMEDIES_BY_STATUS = {401: _WRONG_TOKEN, 403: _WRONG_TOKEN}
 
 _logger = logging.getLogger(__name__)
 # The SDK logs answers that are no JSON. What matters is in what is raised.
@@ -135,12 +136,8 @@ def _refusal(error: SlackApiError) -> Exception:
     if name in _REMEDIES:
         return GiveUp(f"Slack answered {name}. {_REMEDIES[name]}")
     if response.status_code != 200:
-        return failures.of_status(
-            "Slack",
-            response.status_code,
-            response.headers,
-            dict.fromkeys((401, 403), _WRONG_TOKEN),
-        )
+        status, headers = response.status_code, response.headers
+        return failures.of_status("Slack", status, headers, _REMEDIES_BY_STATUS)
     # Of errors that are not in the table nobody knows whether they pass.
     is_name = isinstance(name, str) and name.isidentifier()
     return Retry(reason=f"Slack answered {name if is_name else 'what is no error of its own'}.")

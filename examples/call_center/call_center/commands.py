@@ -63,14 +63,12 @@ def forget(call_id: str, yes: bool) -> None:
         raise click.ClickException(f"There is no call {call_id} here.")
     if not yes:
         click.confirm(f"Delete the call {call_id} for good?", abort=True)
-    sent = [
-        f"{sending.service} was sent {sending.what}" + (f", its id is {made}" if made else "")
-        for sending in call.sendings
-        for made in [sending.detail]
-        if sending.worked and sending.service != "log"
-    ]
+    sent = [each for each in call.sendings if each.worked and each.service != "log"]
     delete_call(call_id)
-    click.echo("\n".join(["It is deleted here.", *sent]))
+    click.echo("It is deleted here.")
+    for sending in sent:
+        made = f", its id is {sending.detail}" if sending.detail else ""
+        click.echo(f"{sending.service} was sent {sending.what}{made}")
 
 
 @commands.command("init-db")

@@ -25,7 +25,7 @@ Operation = Callable[[Connection], T]
 
 # Below Retell's 10 seconds, so that it is told to send again.
 PATIENCE_SECONDS = 8.0
-_CONNECT_SECONDS, _PING_SECONDS = 4, 3.0  # and as long for a connection of the pool's
+_CONNECT_SECONDS, _PING_SECONDS = 4, 3.0  # within that, one after the other
 
 
 class Database(ProcessBound):

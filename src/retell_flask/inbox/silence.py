@@ -1,4 +1,4 @@
-"""A request does not wait for a PostgreSQL server that has fallen silent.
+"""Nobody waits without end for a PostgreSQL server that has fallen silent.
 
 The server's own time-outs do not help where it stands still, and TCP's do not where its kernel
 goes on. So a thread hangs up on a server that has not answered in time: that is an outage.
@@ -40,7 +40,7 @@ def patient_for(seconds: float) -> Iterator[None]:
 
 
 class Watch(ProcessBound):
-    """Over the connections of an engine that are in use by those who cannot wait."""
+    """Over the connections of an engine that are in use by those who have a deadline."""
 
     def __init__(self) -> None:
         self.begin_anew()
@@ -96,7 +96,7 @@ def _hang_up(connection: Any) -> None:
 
 def watch(engine: Engine, ping_seconds: float) -> None:
     """Test each connection that is taken again, as ``pool_pre_ping`` does, but for so long at the
-    most; then watch those who are in a hurry.
+    most; then watch those who have a deadline, from when they connect.
     """
     watch = Watch()
 
